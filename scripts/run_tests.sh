@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Everything that CI runs: bash scripts/run_tests.sh [pytest arguments].
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+cd "$ROOT"
+find_python
+install "[dev]"
+export HF_HUB_OFFLINE=1
+
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
+"$PYTHON" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+"$PYTHON" -m pytest "$@"

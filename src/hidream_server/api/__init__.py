@@ -1,0 +1,1 @@
+"""HTTP: routes, bodies, errors. Knows tasks and queue verbs; not messages, not SQL."""

@@ -1,0 +1,41 @@
+"""Puts the routes together."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from hidream_server import __version__
+from hidream_server.api import health, images, tasks
+from hidream_server.api.errors import handle_errors
+from hidream_server.api.limits import Limits
+from hidream_server.api.schemas import ErrorAnswer
+from hidream_server.api.services import Services
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the app; its /docs loads nothing from other hosts."""
+    app: FastAPI = FastAPIOffline(
+        title="HiDream Server",
+        version=__version__,
+        description="HiDream-I1: submit a prompt, follow it, fetch the picture.",
+        responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
+    )
+    app.state.services = services
+    for router in (health.router, tasks.router, images.router):
+        app.include_router(router)
+    handle_errors(app)
+    _document_limits(app, services.limits)
+    return app
+
+
+def _document_limits(app: FastAPI, limits: Limits) -> None:
+    """Have /openapi.json state the limits of this server."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            limits.document(plain()["components"]["schemas"]["GenerationRequest"])
+        return plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]

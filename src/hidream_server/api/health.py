@@ -1,0 +1,68 @@
+"""Is the server alive, ready, and how is it doing."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Response
+
+from hidream_server import __version__
+from hidream_server.api.schemas import DeviceAnswer, HealthAnswer, ModelAnswer, RootAnswer
+from hidream_server.api.services import ServicesDep
+from hidream_server.demo import DEMO_NOTICE
+from hidream_server.task import TaskState
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/")
+async def root(services: ServicesDep) -> RootAnswer:
+    return RootAnswer(
+        message="HiDream-I1 image generation",
+        status=services.health().state,
+        version=__version__,
+        docs="/docs",
+    )
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """Answer as soon as the server runs, whatever the model does."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def readyz(services: ServicesDep, response: Response) -> dict[str, str]:
+    """Answer 200 once the worker group is warm, 503 before and while there is none."""
+    health = services.health()
+    response.status_code = 200 if health.ready else 503
+    return {"status": health.state}
+
+
+@router.get("/health")
+def health(services: ServicesDep) -> HealthAnswer:
+    """Say what is served, on what, and how busy it is."""
+    engine, counts = services.health(), services.queue.counts()
+    model, devices = services.model, services.devices
+    return HealthAnswer(
+        status=engine.state,
+        pipeline_ready=engine.ready,
+        queue_length=counts[TaskState.QUEUED],
+        active_tasks=counts[TaskState.PROCESSING],
+        total_tasks=sum(counts.values()),
+        reason=engine.reason,
+        since=datetime.fromtimestamp(engine.since, UTC),
+        version=__version__,
+        model=ModelAnswer(
+            name=model.name,
+            variant=model.variant,
+            sampler=model.sampler,
+            demo=model.is_demo,
+            notice=DEMO_NOTICE if model.is_demo else None,
+        ),
+        device=DeviceAnswer(
+            type=devices.kind.name,
+            ids=list(devices.ids),
+            dtype=devices.kind.dtype,
+            memory_bytes=engine.memory_bytes,
+        ),
+        layout=f"tp{len(devices.ids)}-ep1",
+    )

@@ -1,0 +1,47 @@
+"""Fetch pictures. Only published ones: what a task's row names, and only from the one folder."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from hidream_server.api.services import Services, ServicesDep
+from hidream_server.errors import PictureNotFoundError, TaskNotFinishedError, TaskNotFoundError
+from hidream_server.store.pictures import task_of
+from hidream_server.task import TaskState
+
+router = APIRouter(tags=["images"])
+
+_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+
+
+@router.get("/download/{task_id}", response_class=FileResponse, responses=_PNG)
+def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileResponse:
+    """Return one picture of a task as a file to keep."""
+    task = services.queue.get(task_id)
+    if task is None:
+        raise TaskNotFoundError(f"There is no task {task_id}.")
+    if task.state is not TaskState.COMPLETED:
+        raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
+    if not 0 <= image_index < len(task.pictures):
+        raise PictureNotFoundError(
+            f"Task {task_id} has {len(task.pictures)} picture(s), numbered from 0."
+        )
+    return _file(services, task.pictures[image_index], f"{task_id}_image_{image_index}.png")
+
+
+@router.get("/images/{name}", response_class=FileResponse, responses=_PNG)
+def image(name: str, services: ServicesDep) -> FileResponse:
+    """Return a picture by its name, as `result_urls` gives it."""
+    task_id = task_of(name)
+    task = services.queue.get(task_id) if task_id else None
+    if task is None or name not in task.pictures:
+        raise PictureNotFoundError("There is no such picture.")
+    return _file(services, name)
+
+
+def _file(services: Services, name: str, save_as: str | None = None) -> FileResponse:
+    path = services.pictures.path(name)
+    if path is None:
+        raise PictureNotFoundError(f"The file of picture {name} is gone.")
+    return FileResponse(path, media_type="image/png", filename=save_as)

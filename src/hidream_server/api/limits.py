@@ -1,0 +1,122 @@
+"""What values a request may have: one table, used to check requests and to document them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hidream_server.api.schemas import GenerationRequest
+from hidream_server.errors import FieldProblem, InvalidRequestError
+from hidream_server.model_directory.description import ModelDescription
+from hidream_server.queue.task_queue import draw_seed
+from hidream_server.settings import Settings
+from hidream_server.task import TaskParams
+
+#: Largest seed: a whole number that every JSON client keeps exact.
+MAX_SEED = 2**53 - 1
+#: The first version's batch_size decides nothing here; this is only a sanity bound.
+MAX_BATCH_SIZE = 64
+
+_RESOLUTION = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers a field may have, both ends included."""
+
+    field: str
+    low: float
+    high: float
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.low:g} to {self.high:.16g}"
+
+    def holds(self, value: float | None) -> bool:
+        return value is None or self.low <= value <= self.high
+
+
+class Limits:
+    """The limits of one server: its settings and its model."""
+
+    def __init__(self, settings: Settings, model: ModelDescription) -> None:
+        self._settings = settings
+        self._model = model
+        ranges = (
+            Range("num_inference_steps", 1, settings.max_inference_steps),
+            Range("guidance_scale", 0, settings.max_guidance_scale),
+            Range("num_images_per_prompt", 1, settings.max_images_per_prompt),
+            Range("seed", 0, MAX_SEED),
+            Range("batch_size", 1, MAX_BATCH_SIZE),
+        )
+        #: By the name of the field.
+        self.ranges = {limit.field: limit for limit in ranges}
+
+    def accept(
+        self, requests: Sequence[GenerationRequest], batch: bool = False
+    ) -> list[TaskParams]:
+        """Return complete parameters; raise InvalidRequestError with every problem of every request."""
+        problems = [] if not batch else list(self._batch_problems(requests))
+        for index, request in enumerate(requests):
+            prefix = f"requests.{index}." if batch else ""
+            problems += [
+                FieldProblem(prefix + p.field, p.value, p.allowed) for p in self._problems(request)
+            ]
+        if problems:
+            raise InvalidRequestError(problems)
+        return [self._params(request) for request in requests]
+
+    def document(self, schema: dict[str, Any]) -> None:
+        """Write the limits into the OpenAPI schema of GenerationRequest, in place."""
+        properties = schema["properties"]
+        for limit in self.ranges.values():
+            variants = properties[limit.field].get("anyOf", [properties[limit.field]])
+            variants[0] |= {"minimum": limit.low, "maximum": limit.high}
+            properties[limit.field]["description"] += f" {limit.allowed}."
+        for field in ("prompt", "negative_prompt"):
+            properties[field]["maxLength"] = self._settings.max_prompt_chars
+        sizes = self._model.size_problem(0, 0)
+        properties["resolution"]["description"] += f" One of {sizes}."
+
+    def _batch_problems(self, requests: Sequence[GenerationRequest]) -> Iterator[FieldProblem]:
+        most = self._settings.max_batch_requests
+        if not 1 <= len(requests) <= most:
+            yield FieldProblem("requests", f"{len(requests)} requests", f"1 to {most} requests")
+
+    def _problems(self, request: GenerationRequest) -> Iterator[FieldProblem]:
+        most = self._settings.max_prompt_chars
+        if not request.prompt.strip():
+            yield FieldProblem("prompt", request.prompt, "text that is not blank")
+        for field in ("prompt", "negative_prompt"):
+            text = getattr(request, field)
+            if len(text) > most:
+                yield FieldProblem(field, text, f"at most {most} characters, this has {len(text)}")
+        size_problem = self._model.size_problem(*_size(request.resolution))
+        if size_problem is not None:
+            yield FieldProblem("resolution", request.resolution, size_problem)
+        for limit in self.ranges.values():
+            value = getattr(request, limit.field)
+            if not limit.holds(value):
+                yield FieldProblem(limit.field, value, limit.allowed)
+
+    def _params(self, request: GenerationRequest) -> TaskParams:
+        width, height = _size(request.resolution)
+        variant = self._model.variant
+        steps, guidance = request.num_inference_steps, request.guidance_scale
+        return TaskParams(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            width=width,
+            height=height,
+            num_inference_steps=variant.default_steps if steps is None else steps,
+            guidance_scale=variant.default_guidance if guidance is None else guidance,
+            num_images=request.num_images_per_prompt,
+            seed=draw_seed() if request.seed is None else request.seed,
+            infer_type=request.infer_type,
+        )
+
+
+def _size(resolution: str) -> tuple[int, int]:
+    """Return width and height, (0, 0) for what cannot be read as a size."""
+    match = _RESOLUTION.fullmatch(resolution)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

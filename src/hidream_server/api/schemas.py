@@ -1,0 +1,154 @@
+"""Bodies of requests and answers: names and types. Ranges are the business of `limits`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from hidream_server.task import InferType, Task, TaskState
+
+#: No control characters except tab and line ends.
+_PRINTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+
+Text = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+
+
+class GenerationRequest(BaseModel):
+    """What to paint. Fields that are left out take the defaults of the served model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    prompt: Text = Field(examples=["A beautiful landscape with mountains and lakes at sunset"])
+    negative_prompt: Text = Field("", description="What to keep out; used when guided.")
+    resolution: str = Field("1024x1024", description="WIDTHxHEIGHT in pixels, delivered exactly.")
+    num_inference_steps: int | None = Field(
+        None, description="Denoising steps; default by variant: Full 50, Dev 28, Fast 16."
+    )
+    guidance_scale: float | None = Field(
+        None,
+        description="Above 1 the image is guided; default by variant: Full 5.0, Dev and Fast 0.",
+    )
+    num_images_per_prompt: int = Field(1, description="Images; image j uses seed + j.")
+    seed: int | None = Field(None, description="Same seed, same picture; drawn if left out.")
+    batch_size: int = Field(1, description="Of the first version; accepted, changes nothing.")
+    infer_type: InferType = Field(
+        InferType.ACCURACY,
+        strict=False,
+        description="Profiling adds the seconds of each stage to the status.",
+    )
+
+
+class BatchRequest(BaseModel):
+    """Several requests, accepted all or none."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    requests: list[GenerationRequest]
+
+
+class SubmitAnswer(BaseModel):
+    """An accepted task."""
+
+    task_id: str
+    #: The name of task_id in the first version.
+    requestId: str
+    status: TaskState
+    estimated_time: float = Field(description="Seconds until the pictures are there.")
+    message: str
+
+
+class StatusAnswer(BaseModel):
+    """How a task is doing."""
+
+    task_id: str
+    requestId: str
+    status: TaskState
+    progress: int = Field(description="Percent by real steps; 100 when the pictures are there.")
+    result_urls: list[str]
+    error: str
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    processing_time: float | None = Field(description="Seconds from start to end.")
+    seeds: list[int] = Field(description="The seed of each image.")
+    timings: dict[str, float] | None = Field(description="Seconds by stage, for Profiling.")
+
+    @classmethod
+    def of(cls, task: Task, base_url: str) -> "StatusAnswer":
+        profiling = task.params.infer_type is InferType.PROFILING
+        return cls(
+            task_id=task.id,
+            requestId=task.id,
+            status=task.state,
+            progress=task.progress,
+            result_urls=[f"{base_url}/images/{name}" for name in task.pictures],
+            error=task.error,
+            created_at=_utc(task.created_at),
+            started_at=None if task.started_at is None else _utc(task.started_at),
+            completed_at=None if task.completed_at is None else _utc(task.completed_at),
+            processing_time=task.processing_time,
+            seeds=task.params.seeds,
+            timings=task.timings if profiling else None,
+        )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+class ModelAnswer(BaseModel):
+    name: str
+    variant: str
+    sampler: str
+    demo: bool
+    notice: str | None
+
+
+class DeviceAnswer(BaseModel):
+    type: str
+    ids: list[int]
+    dtype: str
+    memory_bytes: int | None
+
+
+class HealthAnswer(BaseModel):
+    """How the service is doing; the first five fields are the first version's."""
+
+    status: str
+    pipeline_ready: bool
+    queue_length: int
+    active_tasks: int
+    total_tasks: int
+    reason: str
+    since: datetime
+    version: str
+    model: ModelAnswer
+    device: DeviceAnswer
+    layout: str
+
+
+class RootAnswer(BaseModel):
+    message: str
+    status: str
+    version: str
+    docs: str
+
+
+class ProblemAnswer(BaseModel):
+    """One field that is not acceptable."""
+
+    field: str
+    value: object
+    allowed: str
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    problems: list[ProblemAnswer] = []
+
+
+class ErrorAnswer(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorBody

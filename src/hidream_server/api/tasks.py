@@ -1,0 +1,47 @@
+"""Submit tasks and ask how they are doing: the original routes."""
+
+from fastapi import APIRouter, Request
+
+from hidream_server.api.schemas import BatchRequest, GenerationRequest, StatusAnswer, SubmitAnswer
+from hidream_server.api.services import Services, ServicesDep, base_url
+from hidream_server.errors import TaskNotFoundError
+from hidream_server.task import Task, TaskParams
+
+router = APIRouter(tags=["tasks"])
+
+
+@router.post("/submit")
+def submit(body: GenerationRequest, services: ServicesDep) -> SubmitAnswer:
+    """Accept a task; it is kept once this answers."""
+    return _submit(services, services.limits.accept([body]))[0]
+
+
+@router.post("/batch_submit")
+def batch_submit(body: BatchRequest, services: ServicesDep) -> list[SubmitAnswer]:
+    """Accept several tasks, all or none."""
+    return _submit(services, services.limits.accept(body.requests, batch=True))
+
+
+@router.get("/status/{task_id}")
+def status(task_id: str, request: Request, services: ServicesDep) -> StatusAnswer:
+    """Say how a task is doing, and where its pictures are."""
+    task = services.queue.get(task_id)
+    if task is None:
+        raise TaskNotFoundError(f"There is no task {task_id}.")
+    return StatusAnswer.of(task, base_url(request, services.settings))
+
+
+def _submit(services: Services, requests: list[TaskParams]) -> list[SubmitAnswer]:
+    estimates = services.queue.estimate(requests)
+    accepted = services.queue.submit(requests)
+    return [_answer(task, s) for task, s in zip(accepted, estimates, strict=True)]
+
+
+def _answer(task: Task, estimate_s: float) -> SubmitAnswer:
+    return SubmitAnswer(
+        task_id=task.id,
+        requestId=task.id,
+        status=task.state,
+        estimated_time=round(estimate_s, 1),
+        message=f"Accepted; follow it at /status/{task.id}.",
+    )

@@ -1,0 +1,1 @@
+"""The `hidream` command: puts the parts together and talks to people."""

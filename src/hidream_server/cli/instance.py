@@ -1,0 +1,63 @@
+"""One server owns a data directory; others can find it and ask it to stop.
+
+The lock on the PID file is the truth, not the number in it: it goes with its process, so no
+process that this server did not start is ever signalled.
+"""
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+from typing import IO
+
+from hidream_server.errors import AlreadyRunningError, ConfigurationError, NotRunningError
+
+_PID_FILE = "server.pid"
+_POLL_S = 0.1
+
+
+def claim_instance(data_dir: Path) -> IO[str]:
+    """Make this process the owner of a data directory for as long as the file is open."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    file = (data_dir / _PID_FILE).open("a+")
+    if not _try_lock(file):
+        raise AlreadyRunningError(
+            f"A server (process {_pid(file)}) already uses {data_dir}:"
+            " stop it with --stop, or choose another --data-dir."
+        )
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def stop_instance(data_dir: Path, patience_s: float) -> int:
+    """Ask the owner of a data directory to stop and wait until it has; return its process id."""
+    path = data_dir / _PID_FILE
+    if not path.exists():
+        raise NotRunningError(f"No server runs on {data_dir}.")
+    with path.open("r+") as file:
+        if _try_lock(file):
+            raise NotRunningError(f"No server runs on {data_dir}.")
+        pid = _pid(file)
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + patience_s
+        while not _try_lock(file):
+            if time.monotonic() > deadline:
+                raise ConfigurationError(f"Process {pid} has not stopped in {patience_s:.0f} s.")
+            time.sleep(_POLL_S)
+    return pid
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _pid(file: IO[str]) -> int:
+    file.seek(0)
+    return int(file.read() or 0)

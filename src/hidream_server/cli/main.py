@@ -1,0 +1,64 @@
+"""The commands and their exit codes: 0 done, 1 refused with one sentence, 2 wrong usage."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hidream_server.cli.options import with_settings
+from hidream_server.errors import HiDreamError, ModelDirectoryError, NotRunningError
+from hidream_server.settings import Settings
+
+app = typer.Typer(
+    help="HiDream-I1 as a service on your own cards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+#: Above the drain a stop may take so long, in seconds.
+_STOP_MARGIN_S = 30.0
+
+
+@app.command()
+@with_settings
+def serve(
+    settings: Settings,
+    stop: Annotated[bool, typer.Option("--stop", help="stop the running server and exit")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="stop a running server first")] = False,
+) -> None:
+    """Start the service, e.g. hidream serve -m /data/HiDream-I1-Full -d 0"""
+    from hidream_server.cli.instance import stop_instance
+
+    if stop or restart:
+        try:
+            pid = stop_instance(settings.data_dir, settings.drain_timeout_s + _STOP_MARGIN_S)
+            typer.echo(f"Stopped the server (process {pid}).")
+        except NotRunningError:
+            if stop:
+                raise
+    if not stop:
+        from hidream_server.cli.server import run_server
+
+        run_server(settings)
+
+
+@app.command()
+@with_settings
+def doctor(settings: Settings) -> None:
+    """Say what would be served, or what stands in the way, e.g. hidream doctor -m DIR -e DIR"""
+    from hidream_server.cli.doctor import run_doctor
+
+    run_doctor(settings)
+
+
+def run() -> None:
+    """Run the command line; an error made on purpose is one sentence and exit code 1."""
+    try:
+        app()
+    except ModelDirectoryError as error:
+        lines = "".join(f"\n  {finding}" for finding in error.findings)
+        sys.exit(f"hidream: the model cannot be served:{lines}")
+    except HiDreamError as error:
+        sys.exit(f"hidream: {error}")

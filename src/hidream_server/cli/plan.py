@@ -1,0 +1,88 @@
+"""Decides, before anything is started, what will be served and on which devices.
+
+Refuses with one sentence what cannot be; takes milliseconds, because no tensor and no torch is
+touched.
+"""
+
+import logging
+import socket
+from dataclasses import dataclass
+
+from hidream_server.demo import DEMO_NOTICE
+from hidream_server.devices.choice import DeviceChoice, choose_devices
+from hidream_server.engine.launchers.torchrun import require_torch
+from hidream_server.errors import ConfigurationError, PortTakenError, ProjectPathError
+from hidream_server.ipc.messages import LoadModel
+from hidream_server.model_directory.choice import choose_model
+from hidream_server.model_directory.description import ModelDescription
+from hidream_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be served, and on what."""
+
+    settings: Settings
+    model: ModelDescription
+    devices: DeviceChoice
+
+    def load_command(self) -> LoadModel:
+        """Return what each rank is told first."""
+        return LoadModel(
+            model_path=str(self.model.path),
+            extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
+            device_type=self.devices.kind.name,
+            dtype=self.devices.kind.dtype,
+            log_level=self.settings.log_level,
+            prompt_cache_bytes=self.settings.prompt_cache_mb * 2**20,
+        )
+
+    def announce(self) -> None:
+        """Say in the log what is served; loudly if it is the demo model."""
+        model, devices = self.model, self.devices
+        level = logging.WARNING if model.is_demo else logging.INFO
+        lines = [
+            f"HiDream Server: {model.name} ({model.variant}, {model.sampler})",
+            f"on {devices.kind.name} device {devices.ids[0]} ({devices.reason}),"
+            f" computing in {devices.kind.dtype}",
+        ]
+        if model.is_demo:
+            lines.append(DEMO_NOTICE)
+        for line in ("=" * 78, *lines, "=" * 78):
+            logger.log(level, "%s", line)
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Return the plan for these settings; raise ConfigurationError for what cannot be."""
+    require_torch()
+    project = settings.project_path
+    if project is not None and not (project / "inference.py").is_file():
+        raise ProjectPathError(
+            f"The project path {project} is not a folder with an inference.py:"
+            " give the HiDream-I1 project with -p, or leave it out."
+        )
+    model = choose_model(settings)
+    return Plan(settings, model, choose_devices(settings, demo=model.is_demo))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raise PortTakenError, naming the way out, if it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if isinstance(error, PermissionError) or error.errno is None:
+            raise ConfigurationError(f"Port {port} cannot be opened: {error.strerror}.") from error
+        raise PortTakenError(
+            f"Port {port} on {host} cannot be opened ({error.strerror}):"
+            f" choose another, like --port {port + 1}."
+        ) from error
+    return listener

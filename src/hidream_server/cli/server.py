@@ -1,0 +1,134 @@
+"""Puts the server together from a plan, and runs it from its first socket to its last task."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import uvicorn
+
+from hidream_server.api.app import create_app
+from hidream_server.api.limits import Limits
+from hidream_server.api.services import Services
+from hidream_server.cli.instance import claim_instance
+from hidream_server.cli.plan import Plan, bind, make_plan
+from hidream_server.engine.launchers.torchrun import TorchrunLauncher
+from hidream_server.engine.running_tasks import RunningTasks
+from hidream_server.engine.supervisor import Deadlines, Supervisor
+from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.logs import end_startup_log, set_up_logs
+from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.settings import Settings
+from hidream_server.store.database import open_database
+from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.tasks import TaskStore
+
+logger = logging.getLogger(__name__)
+
+#: How long open connections may go on after the last task, in seconds.
+_CLOSE_GRACE_S = 5
+
+
+class _Http(uvicorn.Server):
+    """uvicorn without its signal handlers: a signal drains the tasks first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until a signal comes and the tasks are drained."""
+    plan = make_plan(settings)
+    with claim_instance(settings.data_dir):
+        listener = bind(settings.host, settings.port)
+        startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
+        plan.announce()
+        asyncio.run(_serve(plan, listener, startup))
+        logger.info("Stopped")
+
+
+async def _serve(plan: Plan, listener: socket.socket, startup: logging.Handler) -> None:
+    settings = plan.settings
+    store = TaskStore(open_database(settings.data_dir / "tasks.db"))
+    queue = TaskQueue(store, settings.max_attempts)
+    pictures = PictureFolder(settings.data_dir / "pictures")
+    recovered = queue.recover()
+    if recovered:
+        logger.warning("%d task(s) of the last run are queued again", recovered)
+    supervisor = _supervisor(plan, queue, pictures)
+    services = Services(
+        settings=settings,
+        limits=Limits(settings, plan.model),
+        model=plan.model,
+        devices=plan.devices,
+        queue=queue,
+        pictures=pictures,
+        health=lambda: supervisor.health.now,
+    )
+    http = _Http(
+        uvicorn.Config(
+            create_app(services),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_CLOSE_GRACE_S,
+        )
+    )
+    logger.info("Listening on %s port %d", settings.host, settings.port)
+    await _run(http, supervisor, listener, startup)
+
+
+def _supervisor(plan: Plan, queue: TaskQueue, pictures: PictureFolder) -> Supervisor:
+    settings, devices = plan.settings, plan.devices
+    deadlines = Deadlines(
+        load_s=settings.load_timeout_s,
+        step_s=settings.step_timeout_s,
+        drain_s=settings.drain_timeout_s,
+    )
+    new_group = partial(
+        WorkerGroup,
+        launcher=TorchrunLauncher(),
+        size=len(devices.ids),
+        environment=devices.kind.environment(devices.ids),
+        greeting=plan.load_command(),
+    )
+    return Supervisor(queue, RunningTasks(queue, pictures), new_group, deadlines)
+
+
+async def _run(
+    http: uvicorn.Server, supervisor: Supervisor, listener: socket.socket, startup: logging.Handler
+) -> None:
+    """Answer HTTP for as long as the engine lives, a drain included."""
+    _stop_on_signals(supervisor)
+    answering = asyncio.create_task(http.serve(sockets=[listener]))
+    engine = asyncio.create_task(supervisor.run())
+    starting = asyncio.create_task(_follow_startup(supervisor, startup))
+    await asyncio.wait((answering, engine), return_when=asyncio.FIRST_COMPLETED)
+    supervisor.stop()
+    await asyncio.wait((engine,))
+    starting.cancel()
+    http.should_exit = True
+    await answering
+    engine.result()
+
+
+def _stop_on_signals(supervisor: Supervisor) -> None:
+    """Drain on the first signal; hand everything back at once on the second."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        again = supervisor.stopping
+        logger.info("Stopping%s", " now" if again else ": running tasks may finish")
+        supervisor.stop(drain_s=0 if again else None)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+async def _follow_startup(supervisor: Supervisor, startup: logging.Handler) -> None:
+    await supervisor.ready.wait()
+    end_startup_log(startup)

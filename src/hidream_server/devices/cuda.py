@@ -1,0 +1,40 @@
+"""NVIDIA GPUs."""
+
+import importlib.util
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hidream_server.devices.device import DeviceKind
+
+#: The driver shows one folder for each GPU here.
+DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
+
+
+def _count() -> int:
+    return len(list(DRIVER_FOLDER.glob("*"))) if DRIVER_FOLDER.is_dir() else 0
+
+
+def _obstacle() -> str | None:
+    """Read torch's build without importing torch, which takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return "PyTorch is not installed"
+    build = runpy.run_path(str(Path(spec.origin).parent / "version.py"))
+    return None if build.get("cuda") else "this PyTorch is a build without CUDA"
+
+
+def _environment(devices: Sequence[int]) -> Mapping[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": ",".join(str(device) for device in devices)}
+
+
+CUDA = DeviceKind(
+    name="cuda",
+    backend="nccl",
+    extension=None,
+    dtype="bfloat16",
+    dtype_bytes=2,
+    count=_count,
+    obstacle=_obstacle,
+    environment=_environment,
+)

@@ -1,0 +1,25 @@
+"""What the rest of the project may know of a kind of device."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceKind:
+    """One kind of device, as names that torch understands."""
+
+    #: The name on the command line and in torch.device().
+    name: str
+    #: torch.distributed backend for tensors on this device.
+    backend: str
+    #: Module that registers the device with torch, None if torch has it built in.
+    extension: str | None
+    #: torch dtype that weights are computed in.
+    dtype: str
+    dtype_bytes: int
+    #: How many there are on this machine, without importing torch.
+    count: Callable[[], int]
+    #: Why torch cannot use them here, None if it can.
+    obstacle: Callable[[], str | None]
+    #: Environment of a rank that may use these devices only.
+    environment: Callable[[Sequence[int]], Mapping[str, str]]

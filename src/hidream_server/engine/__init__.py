@@ -1,0 +1,1 @@
+"""Runs worker groups and feeds them with tasks."""

@@ -1,0 +1,108 @@
+"""Starts the ranks of a group on this machine with torch's own elastic launcher."""
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from collections import deque
+
+from hidream_server.engine.launchers.launcher import LaunchOrder
+from hidream_server.errors import TorchMissingError
+from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
+
+logger = logging.getLogger(__name__)
+
+#: How long the agent may take to end its ranks when asked, before it is killed.
+_TERM_GRACE_S = 10.0
+#: How many lines of output are kept to explain an end.
+_LINES_KEPT = 40
+
+#: Nothing is fetched at run time, and ranks talk to each other on this machine only.
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class TorchrunLauncher:
+    """One torchrun agent and its ranks."""
+
+    def __init__(self) -> None:
+        self._agent: asyncio.subprocess.Process | None = None
+        self._output: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._ended: asyncio.Task[str] | None = None
+
+    async def start(self, order: LaunchOrder) -> None:
+        """Start the agent; it is run as a module, so that no `torchrun` on PATH is needed."""
+        require_torch()
+        self._output.clear()
+        self._agent = await asyncio.create_subprocess_exec(
+            *_command(order.size),
+            env=_environment(order),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._ended = asyncio.create_task(self._follow(self._agent))
+
+    async def wait(self) -> str:
+        assert self._ended is not None
+        return await asyncio.shield(self._ended)
+
+    async def kill(self) -> None:
+        """Ask the agent to end its ranks, then insist."""
+        if self._agent is None or self._ended is None or self._ended.done():
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                self._agent.send_signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._ended), _TERM_GRACE_S)
+                return
+
+    async def _follow(self, agent: asyncio.subprocess.Process) -> str:
+        """Keep what the agent and the ranks print, and say in the end how they ended."""
+        assert agent.stdout is not None
+        async for line in agent.stdout:
+            text = line.decode(errors="replace").rstrip()
+            self._output.append(text)
+            logger.debug("%s", text)
+        code = await agent.wait()
+        if code not in (0, -signal.SIGTERM):
+            logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
+        return f"torchrun ended with code {code}"
+
+
+def require_torch() -> None:
+    """Raise TorchMissingError, naming the fix, where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise TorchMissingError(
+            f"PyTorch is not installed for {sys.executable}: run"
+            " bash scripts/start_hidream_service.sh, or pip install -c constraints.txt torch."
+        )
+
+
+def _command(size: int) -> list[str]:
+    # An explicit loopback rendezvous: --standalone looks the host name up, which may hang.
+    return [
+        sys.executable,
+        *("-m", "torch.distributed.run"),
+        *("--nnodes", "1", "--nproc-per-node", str(size), "--max-restarts", "0"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
+        *("--local-addr", "127.0.0.1", "--monitor-interval", "0.2"),
+        *("-m", "hidream_server.worker"),
+    ]
+
+
+def _environment(order: LaunchOrder) -> dict[str, str]:
+    """Return the environment of the agent and the ranks."""
+    control = {CONTROL_ADDRESS: f"{order.host}:{order.port}", CONTROL_TOKEN: order.token}
+    return {**_ENVIRONMENT, **os.environ, **order.environment, **control}

@@ -1,0 +1,185 @@
+"""Speaks for one worker group: keeps it alive, claims tasks for it, and drains it at the end.
+
+Knows tasks and messages; knows nothing of tensors, HTTP, or how the ranks are started.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hidream_server.engine.health import EngineState, HealthRecord
+from hidream_server.engine.running_tasks import RunningTasks
+from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.errors import EngineError, GroupStartError, ProtocolError, StepTimeoutError
+from hidream_server.ipc.messages import (
+    Event,
+    GroupReady,
+    Hello,
+    LoadFailed,
+    LogLine,
+    StartTask,
+)
+from hidream_server.logs import log_context
+from hidream_server.queue.task_queue import TaskQueue
+
+logger = logging.getLogger(__name__)
+
+#: The table is asked for work so often even if nobody said that there is some, in seconds.
+_POLL_S = 1.0
+#: How long the start of another group is put off: doubles from the first to the last.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Bounds in seconds: a group that oversteps one is restarted, a drain is cut short."""
+
+    load_s: float
+    step_s: float
+    drain_s: float
+
+
+class Supervisor:
+    """Keeps a worker group alive and busy until it is stopped."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        running: RunningTasks,
+        new_group: Callable[[], WorkerGroup],
+        deadlines: Deadlines,
+        max_running: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = queue
+        self._running = running
+        self._new_group = new_group
+        self._deadlines = deadlines
+        self._max_running = max_running
+        self._clock = clock
+        self._owner = socket.gethostname()[:64]
+        self._group: WorkerGroup | None = None
+        self._stopping = asyncio.Event()
+        self._stop_at: float | None = None
+        #: When the group last did something that a wedged one cannot.
+        self._last_sign = clock()
+        #: Set when a group has been warm for the first time.
+        self.ready = asyncio.Event()
+        self.health = HealthRecord()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def run(self) -> None:
+        """Serve until stopped: start a group, work with it, and when it is lost start another."""
+        loop = asyncio.get_running_loop()
+        self._queue.on_submit(lambda: loop.call_soon_threadsafe(self._wake))
+        pause = _FIRST_PAUSE_S
+        while not self.stopping:
+            try:
+                async with self._new_group() as self._group:
+                    await self._warm_up(self._group)
+                    pause = _FIRST_PAUSE_S
+                    await self._serve(self._group)
+                    await self._running.hand_back_all()
+            except EngineError as error:
+                await self._after_loss(error, pause)
+                pause = min(2 * pause, _LAST_PAUSE_S)
+            finally:
+                self._group = None
+
+    def stop(self, drain_s: float | None = None) -> None:
+        """Claim nothing more; let running tasks finish within a bound, then hand them back."""
+        self.health.enter(EngineState.STOPPING)
+        bound = self._deadlines.drain_s if drain_s is None else drain_s
+        self._stop_at = self._clock() + bound
+        self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._group is not None:
+            self._group.wake()
+
+    async def _warm_up(self, group: WorkerGroup) -> None:
+        """Wait until the group has loaded the model; return early when stopped."""
+        deadline = self._clock() + self._deadlines.load_s
+        while not self.health.now.ready and not self.stopping:
+            event = await self._next_event(group, deadline)
+            if event is not None:
+                await self._record(event)
+            elif self._clock() >= deadline:
+                raise GroupStartError(
+                    f"The model was not loaded in {self._deadlines.load_s:.0f} s."
+                )
+
+    async def _serve(self, group: WorkerGroup) -> None:
+        """Admit and record until stopped and drained; raise EngineError when the group is lost."""
+        while not self._drained():
+            if not self.stopping:
+                await self._admit(group)
+            event = await self._next_event(group, self._next_deadline())
+            if event is not None:
+                await self._record(event)
+            elif self._running and self._clock() >= self._last_sign + self._deadlines.step_s:
+                raise StepTimeoutError(f"No step was finished in {self._deadlines.step_s:.0f} s.")
+
+    def _drained(self) -> bool:
+        if self._stop_at is None:
+            return False
+        return not self._running or self._clock() >= self._stop_at
+
+    def _next_deadline(self) -> float:
+        deadlines = [self._clock() + _POLL_S]
+        if self._running:
+            deadlines.append(self._last_sign + self._deadlines.step_s)
+        if self._stop_at is not None:
+            deadlines.append(self._stop_at)
+        return min(deadlines)
+
+    async def _next_event(self, group: WorkerGroup, deadline: float) -> Event | None:
+        """Return the group's next event; None when woken or at the deadline."""
+        try:
+            return await asyncio.wait_for(group.next_event(), deadline - self._clock())
+        except TimeoutError:
+            return None
+
+    async def _admit(self, group: WorkerGroup) -> None:
+        """Claim tasks for the places that are free and send them to the ranks."""
+        free = self._max_running - len(self._running)
+        if free <= 0:
+            return
+        for task in await asyncio.to_thread(self._queue.claim, self._owner, free):
+            self._running.add(task)
+            self._last_sign = self._clock()
+            await group.send(StartTask(task_id=task.id, attempt=task.attempt, params=task.params))
+
+    async def _record(self, event: Event) -> None:
+        match event:
+            case GroupReady():
+                logger.info("Worker group ready: the model was loaded in %.1f s", event.load_s)
+                self.health.warm(event.load_s, event.memory_bytes)
+                self.ready.set()
+            case LoadFailed():
+                raise GroupStartError(f"The model could not be loaded: {event.reason}")
+            case LogLine():
+                with log_context(task=event.task_id, rank=event.rank):
+                    logging.getLogger(event.logger).log(event.level, "%s", event.text)
+            case Hello():
+                raise ProtocolError("A rank said hello twice.")
+            case _:
+                self._last_sign = self._clock()
+                await self._running.record(event)
+
+    async def _after_loss(self, error: EngineError, pause: float) -> None:
+        """Give the running tasks back, say why, and wait a little."""
+        logger.warning("Worker group lost: %s; another one starts in %.0f s", error, pause)
+        self.health.enter(EngineState.DEGRADED, str(error))
+        await self._running.crash_all(str(error))
+        try:
+            await asyncio.wait_for(self._stopping.wait(), pause)
+        except TimeoutError:
+            return

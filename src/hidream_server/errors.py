@@ -1,0 +1,138 @@
+"""Every error this project raises on purpose, in one tree.
+
+The docstring of a class is its message unless one is given, so each class says something useful.
+Which HTTP status or exit code an error becomes is decided at the edges (api, cli), not here.
+"""
+
+import re
+from dataclasses import dataclass
+
+
+class HiDreamError(Exception):
+    """Something went wrong in HiDream Server."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+    @property
+    def code(self) -> str:
+        """The stable snake-case name of this error, e.g. `task_not_found`."""
+        name = type(self).__name__.removesuffix("Error")
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class ConfigurationError(HiDreamError):
+    """The service cannot start with these options."""
+
+
+class PathMissingError(ConfigurationError):
+    """A path that was given does not exist."""
+
+
+class ProjectPathError(ConfigurationError):
+    """The project path is not a folder with an inference.py."""
+
+
+class DeviceListError(ConfigurationError):
+    """The device list cannot be read."""
+
+
+class DeviceUnavailableError(ConfigurationError):
+    """The devices that were asked for are not on this machine."""
+
+
+class LayoutUnavailableError(ConfigurationError):
+    """No layout serves this number of devices."""
+
+
+class PortTakenError(ConfigurationError):
+    """The port is already in use."""
+
+
+class AlreadyRunningError(ConfigurationError):
+    """Another server owns this data directory."""
+
+
+class NotRunningError(ConfigurationError):
+    """No server runs on this data directory."""
+
+
+class TorchMissingError(ConfigurationError):
+    """PyTorch is not installed in this environment."""
+
+
+class DatabaseVersionError(ConfigurationError):
+    """The task database was written by a newer version of this server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with a model directory, and where."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class ModelDirectoryError(ConfigurationError):
+    """The model directory cannot be served."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = findings
+        lines = "; ".join(str(finding) for finding in findings)
+        super().__init__(f"The model cannot be served, {len(findings)} problem(s): {lines}")
+
+
+class RequestError(HiDreamError):
+    """The request cannot be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One field of a request that is not acceptable: its name, its value, what is allowed."""
+
+    field: str
+    value: object
+    allowed: str
+
+
+class InvalidRequestError(RequestError):
+    """The request has fields that are not acceptable."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{p.field}: {p.allowed}" for p in problems))
+
+
+class TaskNotFoundError(RequestError):
+    """There is no task with this id."""
+
+
+class TaskNotFinishedError(RequestError):
+    """The task has no picture yet."""
+
+
+class PictureNotFoundError(RequestError):
+    """There is no such picture."""
+
+
+class EngineError(HiDreamError):
+    """The worker group failed."""
+
+
+class ProtocolError(EngineError):
+    """The other side of the control socket said something that is not in the protocol."""
+
+
+class GroupStartError(EngineError):
+    """The worker group could not be started."""
+
+
+class GroupLostError(EngineError):
+    """The worker group ended while it was needed."""
+
+
+class StepTimeoutError(EngineError):
+    """No step was finished within the step deadline."""

@@ -1,0 +1,114 @@
+"""The whole protocol between a supervisor and its ranks, grouped by direction.
+
+Commands are imperative, events past tense. How they travel is the channel's business.
+"""
+
+from msgspec import Struct
+
+from hidream_server.task import TaskParams
+
+
+class Message(Struct, frozen=True, kw_only=True, tag=True):
+    """Base of everything that is said."""
+
+
+# From the supervisor to the ranks
+
+
+class LoadModel(Message, frozen=True, kw_only=True):
+    """Load this model and get warm; the first command of a group's life."""
+
+    model_path: str
+    extra_model_path: str | None
+    device_type: str
+    dtype: str
+    log_level: str
+    prompt_cache_bytes: int
+
+
+class StartTask(Message, frozen=True, kw_only=True):
+    """Run this attempt of a task."""
+
+    task_id: str
+    attempt: int
+    params: TaskParams
+
+
+class Stop(Message, frozen=True, kw_only=True):
+    """Leave now; unfinished tasks are the supervisor's to hand back."""
+
+
+Command = LoadModel | StartTask | Stop
+
+
+# From the ranks to the supervisor
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """A rank has connected; the token proves that the supervisor started it."""
+
+    token: str
+    rank: int
+    pid: int
+
+
+class GroupReady(Message, frozen=True, kw_only=True):
+    """The model is loaded and warm; memory is what the device holds now, in bytes."""
+
+    load_s: float
+    memory_bytes: int
+
+
+class LoadFailed(Message, frozen=True, kw_only=True):
+    """The model could not be loaded."""
+
+    reason: str
+
+
+class StepDone(Message, frozen=True, kw_only=True):
+    """A task has finished so many steps, counted over all its images."""
+
+    task_id: str
+    attempt: int
+    steps_done: int
+
+
+class ImageDone(Message, frozen=True, kw_only=True):
+    """One image of a task, encoded as a PNG file."""
+
+    task_id: str
+    attempt: int
+    image_index: int
+    data: bytes
+
+
+class TaskDone(Message, frozen=True, kw_only=True):
+    """All images of this attempt have been sent; timings are seconds by stage."""
+
+    task_id: str
+    attempt: int
+    timings: dict[str, float]
+
+
+class TaskFailed(Message, frozen=True, kw_only=True):
+    """This attempt cannot be finished, but the group is well."""
+
+    task_id: str
+    attempt: int
+    reason: str
+
+
+class LogLine(Message, frozen=True, kw_only=True):
+    """A line for the server's log; `level` is logging's number."""
+
+    rank: int
+    level: int
+    logger: str
+    text: str
+    task_id: str | None
+
+
+Event = Hello | GroupReady | LoadFailed | StepDone | ImageDone | TaskDone | TaskFailed | LogLine
+
+#: Any message at all, for type annotations of the channel.
+AnyMessage = Command | Event

@@ -1,0 +1,1 @@
+"""Loads a model directory; knows one device and no other ranks."""

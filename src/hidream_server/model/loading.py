@@ -1,0 +1,86 @@
+"""Loads a model directory component by component into the real diffusers and transformers classes.
+
+The published directory lists a text_encoder_4 that it does not hold, so the stock pipeline's
+from_pretrained cannot load it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, HiDreamImageTransformer2DModel
+from torch.nn import Module
+from transformers import (
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, TRANSFORMER, VAE
+from hidream_server.model_directory.description import ModelDescription
+
+#: For each text encoder its class, its tokenizer's class and the tokenizer's folder. The Llama is
+#: loaded without its lm_head, whose 1 GB would never be used.
+_TEXT_ENCODERS: dict[str, tuple[Any, Any, str]] = {
+    CLIP_L.name: (CLIPTextModelWithProjection, CLIPTokenizer, "tokenizer"),
+    CLIP_G.name: (CLIPTextModelWithProjection, CLIPTokenizer, "tokenizer_2"),
+    T5.name: (T5EncoderModel, T5Tokenizer, "tokenizer_3"),
+    LLAMA.name: (LlamaModel, PreTrainedTokenizerFast, "tokenizer_4"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """Every component on its device, in evaluation mode."""
+
+    transformer: HiDreamImageTransformer2DModel
+    vae: AutoencoderKL
+    #: By component name: the tokenizer and the encoder.
+    text_encoders: dict[str, tuple[Any, Module]]
+    #: Returns a fresh sampler object, as the checkpoint configures it.
+    new_scheduler: Callable[[], Any]
+
+
+def load_model(
+    description: ModelDescription, device: torch.device, dtype: torch.dtype
+) -> LoadedModel:
+    """Load all components; raises what diffusers and transformers raise."""
+    paths = {component.name: component.path for component in description.components}
+
+    def load(cls: Any, name: str) -> Any:
+        path = paths[name]
+        # The two libraries name this option differently only in their older versions.
+        module = cls.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+        return module.to(device).eval()
+
+    return LoadedModel(
+        transformer=load(HiDreamImageTransformer2DModel, TRANSFORMER.name),
+        vae=load(AutoencoderKL, VAE.name),
+        text_encoders={
+            name: (_tokenizer(tokenizer, description, name, folder), load(encoder, name))
+            for name, (encoder, tokenizer, folder) in _TEXT_ENCODERS.items()
+        },
+        new_scheduler=_scheduler_factory(description),
+    )
+
+
+def _tokenizer(cls: Any, description: ModelDescription, name: str, folder: str) -> Any:
+    path: Path = description.path / folder
+    if name == LLAMA.name and description.extra_path is not None:
+        path = description.extra_path
+    tokenizer = cls.from_pretrained(path, local_files_only=True)
+    if name == LLAMA.name:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _scheduler_factory(description: ModelDescription) -> Callable[[], Any]:
+    cls = getattr(diffusers, description.sampler)
+    config = cls.load_config(description.path / "scheduler", local_files_only=True)
+    return lambda: cls.from_config(config)

@@ -1,0 +1,1 @@
+"""Prompt → embeddings → steps → pixels. Cannot tell whether the network is sharded."""

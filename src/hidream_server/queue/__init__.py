@@ -1,0 +1,1 @@
+"""The verbs on tasks, and the rules behind them."""

@@ -1,0 +1,186 @@
+"""Every option, declared once: name, type, default, limits, help, short flag, environment names.
+
+The command line, the environment, the config file and the documentation all derive from this
+class. It checks single values; whether paths, devices and ports exist is checked at start-up.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hidream_server.errors import ConfigurationError, DeviceListError, PathMissingError
+
+DEFAULT_MODEL_PATH = Path("/data/HiDream-I1-Full")
+DEFAULT_EXTRA_MODEL_PATH = Path("/data/Llama-3.1-8B-Instruct")
+
+
+def _option(
+    default: Any, help: str, short: str = "", env: tuple[str, ...] = (), **limits: Any
+) -> Any:
+    """Declare one option; `env` lists names it has beside HIDREAM_<NAME>, oldest habit last."""
+    extra: dict[str, Any] = {"short": short, "env": list(env)}
+    return Field(default, description=help, json_schema_extra=extra, **limits)
+
+
+def _parse_devices(value: object) -> object:
+    """Read "0,1,2,3" as (0, 1, 2, 3); the ids must be whole numbers, each once."""
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"\d+(,\d+)*", value.strip()):
+        raise DeviceListError(
+            f"The device list {value!r} cannot be read: give ids joined by commas, like 0,1,2,3."
+        )
+    ids = tuple(int(part) for part in value.strip().split(","))
+    twice = sorted({device for device in ids if ids.count(device) > 1})
+    if twice:
+        raise DeviceListError(f"The device list {value!r} names device {twice[0]} twice.")
+    return ids
+
+
+DeviceIds = Annotated[tuple[int, ...], BeforeValidator(_parse_devices)]
+
+
+class Settings(BaseModel):
+    """All options of the server. Sizes in pixels or MiB, times in seconds, as the names say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model_path: Path | None = _option(
+        None, f"HiDream-I1 directory (default {DEFAULT_MODEL_PATH}, else the demo model)", "m"
+    )
+    extra_model_path: Path | None = _option(
+        None, f"Llama-3.1-8B-Instruct directory (default {DEFAULT_EXTRA_MODEL_PATH})", "e"
+    )
+    project_path: Path | None = _option(
+        None, "HiDream-I1 project folder that holds inference.py; checked, not used yet", "p"
+    )
+    devices: DeviceIds | None = _option(
+        None, "device ids joined by commas (default 0)", "d", ("ASCEND_RT_VISIBLE_DEVICES",)
+    )
+    device_count: int | None = _option(
+        None, "number of devices (default: from --devices)", "c", ("DEVICE_COUNT",), ge=1
+    )
+    device_type: str | None = _option(
+        None,
+        "npu, cuda or cpu (default: npu where there is one, else cuda, else cpu)",
+        "t",
+        ("DEVICE_TYPE",),
+        pattern="^(npu|cuda|cpu)$",
+    )
+    port: int = _option(8088, "port to listen on", ge=1, le=65535)
+    host: str = _option("0.0.0.0", "address to listen on")
+    api_base_url: str | None = _option(
+        None,
+        "address that clients use, for the links in answers (default: from each request)",
+        env=("API_BASE_URL",),
+        pattern="^https?://[^/]+",
+    )
+    data_dir: Path = _option(Path("var"), "folder for the task database and the pictures")
+    log_dir: Path = _option(Path("logs"), "folder for the log files")
+    log_level: str = _option(
+        "INFO", "DEBUG, INFO, WARNING or ERROR", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
+    )
+    log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
+    max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
+    max_inference_steps: int = _option(200, "most denoising steps of a task", ge=1)
+    max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)
+    max_images_per_prompt: int = _option(8, "most images of a task", ge=1)
+    max_batch_requests: int = _option(64, "most requests of one batch_submit", ge=1)
+    max_attempts: int = _option(3, "worker group crashes after which a task is failed", ge=1)
+    drain_timeout_s: float = _option(
+        30.0, "how long a stopping server lets running tasks finish, in seconds", ge=0
+    )
+    step_timeout_s: float = _option(
+        600.0, "a worker group that finishes no step for so long is restarted, in seconds", gt=0
+    )
+    load_timeout_s: float = _option(
+        3600.0, "a worker group not ready after so long is restarted, in seconds", gt=0
+    )
+    prompt_cache_mb: int = _option(512, "memory for cached prompt embeddings, in MiB", ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as the command line and the documentation show it."""
+
+    name: str
+    short: str
+    env: tuple[str, ...]
+    default: Any
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return (f"-{self.short}", self.flag) if self.short else (self.flag,)
+
+
+def options() -> Iterator[Option]:
+    """Yield every option in the order of its declaration."""
+    for name, info in Settings.model_fields.items():
+        extra = _extra(info)
+        default = None if info.default is PydanticUndefined else info.default
+        env = (f"HIDREAM_{name.upper()}", *extra["env"])
+        yield Option(name, extra["short"], env, default, info.description or "")
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    extra = info.json_schema_extra
+    assert isinstance(extra, dict)
+    return extra
+
+
+def load_settings(
+    flags: Mapping[str, Any],
+    config_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Merge flags over environment over config file over defaults.
+
+    Raises ConfigurationError, in one sentence, for a value or a name that cannot be.
+    """
+    from_file = _read_config(config_file) if config_file else {}
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings.model_validate(from_file | _from_environment(environ) | given)
+    except ValidationError as error:
+        raise ConfigurationError(_sentence(error)) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PathMissingError(f"The config file {path} does not exist.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The config file {path} is not valid TOML: {error}.") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for option in options():
+        value = next((environ[name] for name in option.env if environ.get(name)), None)
+        if value is not None:
+            found[option.name] = value
+    return found
+
+
+def _sentence(error: ValidationError) -> str:
+    """Say the first problem of a validation error as a person would."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    if first["type"] == "extra_forbidden":
+        return f"There is no option {name!r}; see hidream serve --help."
+    known = {option.name: option for option in options()}
+    return f"{known[name].flag} cannot be {first['input']!r}: {first['msg']} ({known[name].help})."

@@ -1,0 +1,44 @@
+"""Pictures as files in one folder, written whole or not at all.
+
+Names carry task, attempt and image, so that two attempts never write the same file.
+"""
+
+import os
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"(?P<task>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})_\d+_\d+\.png")
+
+
+def picture_name(task_id: str, attempt: int, image_index: int) -> str:
+    return f"{task_id}_{attempt}_{image_index}.png"
+
+
+def task_of(name: str) -> str | None:
+    """Return the id of the task a picture name belongs to, None if it is no picture name."""
+    match = _NAME.fullmatch(name)
+    return match["task"] if match else None
+
+
+class PictureFolder:
+    """Finished pictures on the local disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a picture; it is on the disk under its name when this returns."""
+        temporary = self._folder / f".{name}.part"
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._folder / name)
+
+    def path(self, name: str) -> Path | None:
+        """Return the file of a picture, None if there is none or it leads out of the folder."""
+        path = self._folder / name
+        if task_of(name) is None or path.is_symlink() or not path.is_file():
+            return None
+        return path

@@ -1,0 +1,31 @@
+"""The tables, as the newest migration leaves them."""
+
+from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+tasks = Table(
+    "tasks",
+    metadata,
+    #: Order of submission.
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("params", JSON, nullable=False),
+    #: Expected work in rows × steps × megapixels.
+    Column("cost", Float, nullable=False),
+    #: Times are seconds since the epoch, UTC.
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("completed_at", Float),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
+    #: The worker group that holds the lease, and until when.
+    Column("owner", String(64)),
+    Column("lease_until", Float),
+    Column("steps_done", Integer, nullable=False, default=0),
+    Column("pictures", JSON, nullable=False, default=list),
+    Column("error", Text, nullable=False, default=""),
+    Column("timings", JSON, nullable=False, default=dict),
+    Index("tasks_by_state", "state", "sequence"),
+)

@@ -1,0 +1,160 @@
+"""The task table: every statement on it, and nothing of why one is made.
+
+Each method is one transaction. Writes are fenced: a statement about a running task names the
+attempt and changes nothing when a newer attempt holds it.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, Row, Update, func, insert, select, update
+
+from hidream_server.store.tables import tasks
+from hidream_server.task import Task, TaskParams, TaskState, sources
+
+#: (task id, attempt): who may write about a running task.
+Claim = tuple[str, int]
+
+
+class TaskStore:
+    """Tasks in SQLite; one process owns the file."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # SQLite has one writer; queueing here is quicker and fairer than its busy back-off.
+        self._writing = threading.Lock()
+
+    def insert(self, new: Sequence[Task]) -> None:
+        """Add tasks, all or none; they are on the disk when this returns."""
+        rows = [_to_row(task) for task in new]
+        with self._writing, self._engine.begin() as connection:
+            connection.execute(insert(tasks), rows)
+
+    def get(self, task_id: str) -> Task | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+        return None if row is None else _to_task(row)
+
+    def counts(self) -> dict[TaskState, int]:
+        """Return how many tasks are in each state."""
+        query = select(tasks.c.state, func.count()).group_by(tasks.c.state)
+        with self._engine.connect() as connection:
+            found = {TaskState(state): count for state, count in connection.execute(query)}
+        return {state: found.get(state, 0) for state in TaskState}
+
+    def waiting_cost(self) -> float:
+        """Return the cost of all work that is queued or running."""
+        open_states = tasks.c.state.in_([TaskState.QUEUED, TaskState.PROCESSING])
+        query = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(open_states)
+        with self._engine.connect() as connection:
+            return float(connection.scalar(query) or 0.0)
+
+    def recent_speed(self, count: int) -> float | None:
+        """Return seconds per cost over the last completed tasks, None if there is none."""
+        latest = (
+            select(tasks.c.cost, (tasks.c.completed_at - tasks.c.started_at).label("seconds"))
+            .where(tasks.c.state == TaskState.COMPLETED)
+            .order_by(tasks.c.completed_at.desc())
+            .limit(count)
+            .subquery()
+        )
+        query = select(func.sum(latest.c.seconds), func.sum(latest.c.cost))
+        with self._engine.connect() as connection:
+            seconds, cost = connection.execute(query).one()
+        return float(seconds / cost) if cost else None
+
+    def claim(self, owner: str, count: int, now: float, lease_s: float) -> list[Task]:
+        """Lease up to `count` queued tasks, oldest first, each as a new attempt."""
+        oldest = (
+            select(tasks.c.sequence)
+            .where(tasks.c.state == TaskState.QUEUED)
+            .order_by(tasks.c.sequence)
+            .limit(count)
+            .with_for_update(skip_locked=True)
+        )
+        lease = {"owner": owner, "lease_until": now + lease_s, "started_at": now}
+        statement = (
+            _transition(TaskState.PROCESSING, **lease)
+            .where(tasks.c.sequence.in_(oldest))
+            .values(attempt=tasks.c.attempt + 1, steps_done=0)
+            .returning(*tasks.c)
+        )
+        with self._writing, self._engine.begin() as connection:
+            rows = connection.execute(statement).all()
+        return [_to_task(row) for row in sorted(rows, key=lambda row: row.sequence)]
+
+    def beat(self, claim: Claim, steps_done: int, lease_until: float) -> bool:
+        """Renew a lease and record progress; False if the lease is lost."""
+        statement = _fenced(update(tasks), claim).where(tasks.c.state == TaskState.PROCESSING)
+        return self._write(statement.values(steps_done=steps_done, lease_until=lease_until)) == 1
+
+    def complete(
+        self, claim: Claim, now: float, pictures: Sequence[str], timings: dict[str, float]
+    ) -> bool:
+        """Make this attempt's pictures the result; False if it was fenced off."""
+        statement = _transition(
+            TaskState.COMPLETED, completed_at=now, pictures=list(pictures), timings=timings
+        )
+        return self._write(_fenced(statement, claim)) == 1
+
+    def fail(self, claim: Claim, now: float, error: str) -> bool:
+        """Fail a running task with a reason; False if it was fenced off."""
+        statement = _transition(TaskState.FAILED, completed_at=now, error=error)
+        return self._write(_fenced(statement, claim)) == 1
+
+    def release(self, claim: Claim, crashed: bool) -> bool:
+        """Hand a running task back to the queue; False if it was fenced off."""
+        statement = _requeue().values(crashes=tasks.c.crashes + int(crashed))
+        return self._write(_fenced(statement, claim)) == 1
+
+    def reap(self, now: float) -> int:
+        """Queue the running tasks whose lease has run out; return how many."""
+        return self._write(_requeue().where(tasks.c.lease_until < now))
+
+    def _write(self, statement: Update) -> int:
+        with self._writing, self._engine.begin() as connection:
+            return connection.execute(statement).rowcount
+
+
+def _transition(target: TaskState, **values: Any) -> Update:
+    """Move tasks to a state, from only those states that may lead there."""
+    values = {"state": target, "owner": None, "lease_until": None} | values
+    return update(tasks).where(tasks.c.state.in_(sources(target))).values(values)
+
+
+def _requeue() -> Update:
+    return _transition(TaskState.QUEUED, started_at=None, steps_done=0)
+
+
+def _fenced(statement: Update, claim: Claim) -> Update:
+    task_id, attempt = claim
+    return statement.where(tasks.c.id == task_id, tasks.c.attempt == attempt)
+
+
+def _to_row(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "state": task.state,
+        "params": msgspec.to_builtins(task.params),
+        "cost": task.params.cost,
+        "created_at": task.created_at,
+    }
+
+
+def _to_task(row: Row[Any]) -> Task:
+    return Task(
+        id=row.id,
+        state=TaskState(row.state),
+        params=msgspec.convert(row.params, TaskParams),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        attempt=row.attempt,
+        crashes=row.crashes,
+        steps_done=row.steps_done,
+        pictures=tuple(row.pictures),
+        error=row.error,
+        timings=dict(row.timings),
+    )

@@ -1,0 +1,111 @@
+"""What a user asked for, and the states it may go through.
+
+Pure and frozen: knows nothing of storage, HTTP, devices or processes.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: The one table of legal transitions. processing → queued is a task handed back.
+TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.QUEUED: frozenset({TaskState.PROCESSING, TaskState.CANCELLED}),
+    TaskState.PROCESSING: frozenset(
+        {TaskState.QUEUED, TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
+    ),
+    TaskState.COMPLETED: frozenset(),
+    TaskState.FAILED: frozenset(),
+    TaskState.CANCELLED: frozenset(),
+}
+
+
+def sources(target: TaskState) -> list[TaskState]:
+    """Return the states from which `target` may be entered."""
+    return [state for state, targets in TRANSITIONS.items() if target in targets]
+
+
+class InferType(StrEnum):
+    """The first version's inference modes; Profiling adds stage timings to the status."""
+
+    ACCURACY = "Accuracy"
+    PERFORMANCE = "Performance"
+    PROFILING = "Profiling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskParams:
+    """Everything that decides the pictures of a task; complete, with no default left open."""
+
+    prompt: str
+    negative_prompt: str
+    #: Pixels.
+    width: int
+    height: int
+    num_inference_steps: int
+    #: Above 1 each image is guided and takes two rows of a forward.
+    guidance_scale: float
+    num_images: int
+    #: Seed of image 0; image j uses seed + j.
+    seed: int
+    infer_type: InferType = InferType.ACCURACY
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.seed + index for index in range(self.num_images)]
+
+    @property
+    def total_steps(self) -> int:
+        return self.num_inference_steps * self.num_images
+
+    @property
+    def cost(self) -> float:
+        """Expected work in rows × steps × megapixels."""
+        rows = 2 if self.guided else 1
+        return rows * self.total_steps * self.width * self.height / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as the table knows it. Times are seconds since the epoch, UTC."""
+
+    id: str
+    state: TaskState
+    params: TaskParams
+    created_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    #: Fencing number: counts claims; only the newest attempt may finish the task.
+    attempt: int = 0
+    #: How many times a worker group went down while this task was running.
+    crashes: int = 0
+    steps_done: int = 0
+    pictures: tuple[str, ...] = ()
+    error: str = ""
+    #: Seconds by stage (encode, denoise, decode, save).
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def progress(self) -> int:
+        """Percent by real steps; 100 only when the pictures can be fetched."""
+        if self.state is TaskState.COMPLETED:
+            return 100
+        return min(99, 100 * self.steps_done // self.params.total_steps)
+
+    @property
+    def processing_time(self) -> float | None:
+        """Seconds from the start of the last attempt to the end, None before the end."""
+        if self.started_at is None or self.completed_at is None:
+            return None
+        return self.completed_at - self.started_at

@@ -1,0 +1,34 @@
+"""Rank 0 decides, all ranks do the same: one small broadcast for each turn.
+
+Goes over CPU collectives, so that it waits for no device.
+"""
+
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+#: An idle group waits in the broadcast for work, for as long as it takes.
+_PATIENCE = timedelta(days=365)
+
+
+class Broadcast(Generic[T]):
+    """The common mind of a group's ranks."""
+
+    def __init__(self) -> None:
+        """Join the group that torchrun's environment names; all ranks do so together."""
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", init_method="env://")
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def share(self, value: T | None) -> T:
+        """Return rank 0's value on every rank; what the others pass is ignored."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self._group)
+        assert box[0] is not None
+        return box[0]
+
+    def close(self) -> None:
+        dist.destroy_process_group()

@@ -1,0 +1,127 @@
+"""The one place that knows model, device and pipeline together: runs images on a loaded model."""
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hidream_server import __version__
+from hidream_server.demo import DEMO_NOTICE
+from hidream_server.model.loading import LoadedModel
+from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5
+from hidream_server.model_directory.description import ModelDescription
+from hidream_server.pipeline.autoencoder import decode
+from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, TextEncoder
+from hidream_server.pipeline.denoise import ImageRun, denoise_step
+from hidream_server.pipeline.sampling import Sampler, first_noise
+from hidream_server.task import TaskParams
+
+_WARM_UP = TaskParams(
+    prompt="",
+    negative_prompt="",
+    width=512,
+    height=512,
+    num_inference_steps=1,
+    guidance_scale=5.0,
+    num_images=1,
+    seed=0,
+)
+
+
+class ModelRunner:
+    """A loaded model that can begin images, take them a step further, and decode them."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        description: ModelDescription,
+        device: torch.device,
+        prompt_cache_bytes: int,
+    ) -> None:
+        self._model = model
+        self._description = description
+        self._device = device
+        encoders = {
+            name: TextEncoder(tokenizer=tokenizer, module=module)
+            for name, (tokenizer, module) in model.text_encoders.items()
+        }
+        self._prompts = PromptEncoder(
+            clip_l=encoders[CLIP_L.name],
+            clip_g=encoders[CLIP_G.name],
+            t5=encoders[T5.name],
+            llama=encoders[LLAMA.name],
+            cache_bytes=prompt_cache_bytes,
+        )
+
+    def warm_up(self) -> float:
+        """Paint the smallest documented picture in one step; return the seconds it took."""
+        start = time.perf_counter()
+        for run in self.begin(_WARM_UP):
+            self.step(run)
+            self.decode(run)
+        return time.perf_counter() - start
+
+    def begin(self, params: TaskParams) -> list[ImageRun]:
+        """Encode a task's prompts and draw the first noise of each of its images."""
+        prompts = [params.prompt]
+        if params.guided:
+            prompts.insert(0, params.negative_prompt)
+        conditioning = Conditioning.stack([self._prompts.encode(prompt) for prompt in prompts])
+        return [self._begin_image(params, seed, conditioning) for seed in params.seeds]
+
+    def step(self, run: ImageRun) -> None:
+        denoise_step(run, self._network)
+
+    def decode(self, run: ImageRun) -> NDArray[np.uint8]:
+        """Return a finished image as [height, width, 3] in uint8."""
+        return decode(self._model.vae, run.latents)
+
+    def about(self, params: TaskParams, seed: int) -> dict[str, str]:
+        """Return what a picture's file says of how it was made."""
+        about = {
+            "Software": f"HiDream Server {__version__}",
+            "model": self._description.name,
+            "variant": self._description.variant,
+            "prompt": params.prompt,
+            "negative_prompt": params.negative_prompt,
+            "seed": str(seed),
+            "num_inference_steps": str(params.num_inference_steps),
+            "guidance_scale": str(params.guidance_scale),
+            "resolution": f"{params.width}x{params.height}",
+        }
+        return about | ({"notice": DEMO_NOTICE} if self._description.is_demo else {})
+
+    def _begin_image(self, params: TaskParams, seed: int, conditioning: Conditioning) -> ImageRun:
+        config = self._model.transformer.config
+        pixels_per_latent = self._description.size_multiple // config.patch_size
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return ImageRun(
+            latents=first_noise(
+                config.in_channels,
+                params.height // pixels_per_latent,
+                params.width // pixels_per_latent,
+                generator,
+            ),
+            generator=generator,
+            sampler=Sampler(
+                self._model.new_scheduler(),
+                params.num_inference_steps,
+                self._description.max_image_tokens,
+            ),
+            conditioning=conditioning,
+            guidance_scale=params.guidance_scale,
+        )
+
+    def _network(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        transformer = self._model.transformer
+        output = transformer(
+            hidden_states=latents.to(self._device, transformer.dtype),
+            timesteps=timesteps.to(self._device),
+            encoder_hidden_states_t5=conditioning.t5,
+            encoder_hidden_states_llama3=conditioning.llama,
+            pooled_embeds=conditioning.pooled,
+            return_dict=False,
+        )[0]
+        return output.float().cpu()

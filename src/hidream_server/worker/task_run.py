@@ -1,0 +1,36 @@
+"""One attempt of a task inside a rank: its images, its progress, its seconds by stage."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from hidream_server.ipc.messages import StartTask
+from hidream_server.pipeline.denoise import ImageRun
+
+
+@dataclass(slots=True)
+class TaskRun:
+    """A task that this rank is working on; `number` is its place in the order of arrival."""
+
+    start: StartTask
+    number: int
+    images: list[ImageRun] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def steps_done(self) -> int:
+        return sum(image.steps_done for image in self.images)
+
+    @property
+    def finished(self) -> bool:
+        return all(image.finished for image in self.images)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start

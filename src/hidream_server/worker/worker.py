@@ -1,0 +1,221 @@
+"""The rank loop: load the model, then turn by turn do what rank 0 decides, until told to leave.
+
+A turn admits new tasks and runs one step. The loop waits for nobody: files are encoded and sent
+by a thread beside it, commands are read by another.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hidream_server.devices.choice import KINDS
+from hidream_server.ipc.channel import RankChannel
+from hidream_server.ipc.messages import (
+    Command,
+    Event,
+    GroupReady,
+    ImageDone,
+    LoadFailed,
+    LoadModel,
+    StartTask,
+    StepDone,
+    Stop,
+    TaskDone,
+    TaskFailed,
+)
+from hidream_server.logs import log_context
+from hidream_server.model.loading import load_model
+from hidream_server.model_directory.reading import describe
+from hidream_server.pipeline.png import encode_png
+from hidream_server.scheduling.policy import ActiveImage, next_image
+from hidream_server.worker.broadcast import Broadcast
+from hidream_server.worker.device import memory_bytes, open_device
+from hidream_server.worker.model_runner import ModelRunner
+from hidream_server.worker.reporting import report_logs
+from hidream_server.worker.task_run import TaskRun
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What all ranks do next."""
+
+    admit: list[StartTask] = field(default_factory=list)
+    image: ActiveImage | None = None
+    leave: bool = False
+
+
+class Worker:
+    """One rank of a worker group."""
+
+    def __init__(self, channel: RankChannel, rank: int) -> None:
+        self._channel = channel
+        self._rank = rank
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._runs: dict[int, TaskRun] = {}
+        self._admitted = 0
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
+
+    def run(self) -> None:
+        """Serve until told to stop; leave at once when the supervisor goes."""
+        load = self._channel.receive()
+        if not isinstance(load, LoadModel):
+            return
+        report_logs(self._channel, self._rank, load.log_level)
+        self._broadcast: Broadcast[Turn] = Broadcast()
+        if not self._load(load):
+            return
+        threading.Thread(target=self._read_commands, daemon=True).start()
+        while not (
+            turn := self._broadcast.share(self._decide() if self._rank == 0 else None)
+        ).leave:
+            self._take(turn)
+        self._files.shutdown(cancel_futures=True)
+        self._broadcast.close()
+
+    def _load(self, load: LoadModel) -> bool:
+        """Load the model and say so; on failure say why."""
+        start = time.perf_counter()
+        try:
+            self._runner, device = _load_runner(load)
+        except Exception as error:
+            logger.exception("The model could not be loaded")
+            self._channel.send(LoadFailed(reason=_first_line(error)))
+            return False
+        if self._rank == 0:
+            self._channel.send(
+                GroupReady(load_s=time.perf_counter() - start, memory_bytes=memory_bytes(device))
+            )
+        return True
+
+    def _read_commands(self) -> None:
+        while (command := self._channel.receive()) is not None:
+            self._commands.put(command)
+        # The supervisor has gone: whatever the other threads do, even inside a collective, ends.
+        os._exit(1)
+
+    # Deciding: rank 0 only
+
+    def _decide(self) -> Turn:
+        """Take in the commands that have come, and wait for one if there is nothing to run."""
+        admit: list[StartTask] = []
+        while not self._commands.empty() or not (self._runs or admit):
+            command = self._commands.get()
+            if isinstance(command, Stop):
+                return Turn(leave=True)
+            if isinstance(command, StartTask):
+                admit.append(command)
+        return Turn(admit, next_image(self._active()))
+
+    def _active(self) -> list[ActiveImage]:
+        return [
+            ActiveImage(run.number, index)
+            for run in self._runs.values()
+            for index, image in enumerate(run.images)
+            if not image.finished
+        ]
+
+    # Doing: all ranks alike
+
+    def _take(self, turn: Turn) -> None:
+        for start in turn.admit:
+            self._admitted += 1
+            run = TaskRun(start, self._admitted)
+            with self._guard(run):
+                self._begin(run)
+        if turn.image is not None:
+            run = self._runs[turn.image.task_number]
+            with self._guard(run):
+                self._advance(run, turn.image.image_index)
+
+    @contextmanager
+    def _guard(self, run: TaskRun) -> Iterator[None]:
+        """Let what goes wrong with one task fail that task, not the group."""
+        with log_context(task=run.start.task_id):
+            try:
+                yield
+            except Exception:
+                logger.exception("The task cannot go on")
+                self._runs.pop(run.number, None)
+                reason = _first_line(error)
+                self._send_later(
+                    lambda: TaskFailed(
+                        task_id=run.start.task_id,
+                        attempt=run.start.attempt,
+                        reason=reason,
+                    )
+                )
+
+    def _begin(self, run: TaskRun) -> None:
+        with run.stage("encode_s"):
+            run.images = self._runner.begin(run.start.params)
+        self._runs[run.number] = run
+
+    def _advance(self, run: TaskRun, image_index: int) -> None:
+        """Take one image a step further; decode it after its last."""
+        image = run.images[image_index]
+        with run.stage("denoise_s"):
+            self._runner.step(image)
+        if self._rank == 0:
+            self._channel.send(
+                StepDone(
+                    task_id=run.start.task_id,
+                    attempt=run.start.attempt,
+                    steps_done=run.steps_done,
+                )
+            )
+        if image.finished:
+            with run.stage("decode_s"):
+                pixels = self._runner.decode(image)
+            self._send_later(lambda: self._image_done(run, image_index, pixels))
+        if run.finished:
+            del self._runs[run.number]
+            self._send_later(lambda: self._task_done(run))
+
+    # Reporting: beside the loop, in order
+
+    def _send_later(self, make: Callable[[], Event]) -> None:
+        if self._rank == 0:
+            self._files.submit(lambda: self._channel.send(make()))
+
+    def _image_done(self, run: TaskRun, image_index: int, pixels: NDArray[np.uint8]) -> ImageDone:
+        params = run.start.params
+        with run.stage("save_s"):
+            data = encode_png(pixels, self._runner.about(params, params.seeds[image_index]))
+        return ImageDone(
+            task_id=run.start.task_id,
+            attempt=run.start.attempt,
+            image_index=image_index,
+            data=data,
+        )
+
+    def _task_done(self, run: TaskRun) -> TaskDone:
+        return TaskDone(task_id=run.start.task_id, attempt=run.start.attempt, timings=run.timings)
+
+
+def _load_runner(load: LoadModel) -> tuple[ModelRunner, torch.device]:
+    extra_path = None if load.extra_model_path is None else Path(load.extra_model_path)
+    description = describe(Path(load.model_path), extra_path)
+    device = open_device(KINDS[load.device_type], int(os.environ["LOCAL_RANK"]))
+    model = load_model(description, device, getattr(torch, load.dtype))
+    runner = ModelRunner(model, description, device, load.prompt_cache_bytes)
+    logger.info("Warm after %.2f s", runner.warm_up())
+    return runner, device
+
+
+def _first_line(error: Exception) -> str:
+    """Say an error in one line; an accelerator's out-of-memory text goes on for a page."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
