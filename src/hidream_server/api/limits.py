@@ -55,7 +55,7 @@ class Limits:
     def accept(
         self, requests: Sequence[GenerationRequest], batch: bool = False
     ) -> list[TaskParams]:
-        """Return complete parameters; raise InvalidRequestError with every problem of every request."""
+        """Return complete parameters; raise InvalidRequestError with every problem there is."""
         problems = [] if not batch else list(self._batch_problems(requests))
         for index, request in enumerate(requests):
             prefix = f"requests.{index}." if batch else ""

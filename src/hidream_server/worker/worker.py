@@ -146,7 +146,7 @@ class Worker:
         with log_context(task=run.start.task_id):
             try:
                 yield
-            except Exception:
+            except Exception as error:
                 logger.exception("The task cannot go on")
                 self._runs.pop(run.number, None)
                 reason = _first_line(error)
