@@ -1,5 +1,7 @@
 """Submit tasks and ask how they are doing: the original routes."""
 
+import math
+
 from fastapi import APIRouter, Request
 
 from hidream_server.api.schemas import BatchRequest, GenerationRequest, StatusAnswer, SubmitAnswer
@@ -42,6 +44,7 @@ def _answer(task: Task, estimate_s: float) -> SubmitAnswer:
         task_id=task.id,
         requestId=task.id,
         status=task.state,
-        estimated_time=round(estimate_s, 1),
+        # Rounded up: nothing takes no time at all.
+        estimated_time=math.ceil(10 * estimate_s) / 10,
         message=f"Accepted; follow it at /status/{task.id}.",
     )

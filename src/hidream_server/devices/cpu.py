@@ -11,10 +11,16 @@ def _count() -> int:
 
 
 def _environment(devices: Sequence[int]) -> Mapping[str, str]:
-    """Share the cores among the ranks, unless the user has; torchrun would give each one thread."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, _count() // len(devices)))}
+    """Share the cores among the ranks, and sleep while waiting for another thread.
+
+    torchrun would give each rank one thread only. A thread that spins instead of sleeping makes
+    a step forty times slower as soon as anything else wants its core. What the user exported wins.
+    """
+    ours = {
+        "OMP_NUM_THREADS": str(max(1, _count() // len(devices))),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    return {name: os.environ.get(name, value) for name, value in ours.items()}
 
 
 CPU = DeviceKind(

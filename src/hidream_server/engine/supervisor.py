@@ -93,10 +93,14 @@ class Supervisor:
                 self._group = None
 
     def stop(self, drain_s: float | None = None) -> None:
-        """Claim nothing more; let running tasks finish within a bound, then hand them back."""
+        """Claim nothing more; let running tasks finish within a bound, then hand them back.
+
+        A later stop may shorten the bound, never lengthen it.
+        """
         self.health.enter(EngineState.STOPPING)
         bound = self._deadlines.drain_s if drain_s is None else drain_s
-        self._stop_at = self._clock() + bound
+        stop_at = self._clock() + bound
+        self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
         self._stopping.set()
         self._wake()
 

@@ -1,0 +1,18 @@
+"""Fixtures shared by the tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support import fast_copy
+
+# Before torch is imported. One thread, here and in every server that a test starts: sums are then
+# made in the same order everywhere, and two cores serve several processes.
+os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def fast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Fast-style checkpoint (FlowMatchLCM); its Llama lies beside it as Llama-Demo."""
+    return fast_copy(tmp_path_factory.mktemp("fast"))

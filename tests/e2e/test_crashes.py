@@ -1,0 +1,105 @@
+"""kill -9 of anything, at any time: the task is completed with the picture it would have had."""
+
+import os
+import signal
+from collections.abc import Callable
+
+from tests.e2e.server import Server, descendants, gone, kill_rank
+
+REQUEST = {"resolution": "1024x1024", "num_inference_steps": 25, "seed": 11}
+
+
+def solo(server: Server) -> list[bytes]:
+    """The pictures of the request on a server that nothing happens to."""
+    return server.pictures(server.submit(**REQUEST))
+
+
+def test_a_killed_rank_costs_no_task_and_no_picture(
+    server: Server, new_server: Callable[..., Server]
+) -> None:
+    victim = new_server()
+    victim.start()
+    victim.wait_for("/readyz")
+    task_id = victim.submit(**REQUEST)
+    waiting = victim.submit(**REQUEST)
+    victim.wait_status(task_id, "processing", progress=20)
+    [rank] = victim.ranks()
+    kill_rank(rank)
+    assert victim.pictures(task_id) == solo(server)
+    assert victim.pictures(waiting) == solo(server)
+    assert "Worker group lost" in victim.console()
+    assert victim.client.get("/health").json()["status"] == "healthy"
+    assert victim.stop() == 0
+
+
+def test_a_killed_server_takes_its_ranks_along_and_its_tasks_up_again(
+    server: Server, new_server: Callable[..., Server]
+) -> None:
+    victim = new_server()
+    victim.start()
+    victim.wait_for("/readyz")
+    finished = victim.submit(resolution="256x256", num_inference_steps=2, seed=1)
+    before = victim.pictures(finished)
+    task_id = victim.submit(**REQUEST)
+    waiting = victim.submit(**REQUEST)
+    victim.wait_status(task_id, "processing", progress=20)
+    family = descendants(victim.process.pid)
+    assert len(family) >= 3
+    victim.kill()
+    assert gone(family)
+
+    victim.start()
+    victim.wait_for("/livez")
+    assert victim.status(task_id)["seeds"] == [11]
+    assert victim.pictures(task_id) == solo(server)
+    assert victim.pictures(waiting) == solo(server)
+    assert victim.pictures(finished) == before
+    assert victim.stop() == 0
+
+
+def test_a_stopped_rank_is_found_by_the_step_deadline(
+    server: Server, new_server: Callable[..., Server]
+) -> None:
+    victim = new_server("--step-timeout-s", "3")
+    victim.start()
+    victim.wait_for("/readyz")
+    task_id = victim.submit(**REQUEST)
+    victim.wait_status(task_id, "processing", progress=20)
+    [rank] = victim.ranks()
+    os.kill(rank, signal.SIGSTOP)
+    assert victim.pictures(task_id) == solo(server)
+    assert gone([rank])
+    assert victim.stop() == 0
+
+
+def test_a_sigterm_during_a_task_lets_it_finish(new_server: Callable[..., Server]) -> None:
+    leaving = new_server()
+    leaving.start()
+    leaving.wait_for("/readyz")
+    running = leaving.submit(**REQUEST)
+    waiting = leaving.submit(**REQUEST)
+    leaving.wait_status(running, "processing", progress=20)
+    family = descendants(leaving.process.pid)
+    assert leaving.stop() == 0
+    assert gone(family)
+    assert "task(s) of the last run" not in leaving.console()
+
+    leaving.start()
+    leaving.wait_for("/livez")
+    assert leaving.status(running)["status"] == "completed"
+    assert len(leaving.pictures(waiting)) == 1
+    assert leaving.stop() == 0
+
+
+def test_a_drain_hands_back_what_its_bound_cuts_short(new_server: Callable[..., Server]) -> None:
+    leaving = new_server("--drain-timeout-s", "0")
+    leaving.start()
+    leaving.wait_for("/readyz")
+    running = leaving.submit(**(REQUEST | {"num_inference_steps": 200}))
+    leaving.wait_status(running, "processing", progress=5)
+    assert leaving.stop() == 0
+    assert "handed back" in leaving.console()
+    leaving.start()
+    leaving.wait_for("/livez")
+    assert leaving.status(running)["status"] in ("queued", "processing")
+    leaving.kill()

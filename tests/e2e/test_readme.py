@@ -1,0 +1,61 @@
+"""The README's commands and the example, word for word, against a real server."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.e2e.server import Server, free_port
+
+ROOT = Path(__file__).parent.parent.parent
+#: Blocks with a first line like this are run by hand: they install, need weights, or end things.
+BY_HAND = re.compile(r"# (needs|ends|takes) |bash scripts/start")
+
+
+def blocks(name: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [block for block in found if not BY_HAND.match(block)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_curl_examples_end_with_pictures(server: Server, tmp_path: Path, name: str) -> None:
+    assert len(blocks(name)) == 2
+    for block in blocks(name):
+        assert "localhost:8088" in block
+        script = block.replace("localhost:8088", f"127.0.0.1:{server.port}")
+        subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, timeout=280)
+    expected = {"picture.png": (1024, 1024)}
+    for width, height in ((1024, 1024), (1024, 768), (768, 1024), (512, 512)):
+        expected[f"picture-{width}x{height}.png"] = (width, height)
+    assert {path.name for path in tmp_path.iterdir()} == set(expected)
+    for file, size in expected.items():
+        with Image.open(tmp_path / file) as image:
+            image.load()
+            assert image.size == size
+
+
+def run_example(port: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / "test_api.py", "--url", f"http://127.0.0.1:{port}"],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def test_the_example_passes_against_a_server(server: Server) -> None:
+    done = run_example(server.port)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Everything works." in done.stdout
+
+
+def test_the_example_fails_against_a_dead_server() -> None:
+    done = run_example(free_port())
+    assert done.returncode != 0
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,325 @@
+"""The supervisor against ranks that misbehave: nothing is lost, nothing waits for ever."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from hidream_server.engine.health import EngineState
+from hidream_server.engine.running_tasks import RunningTasks
+from hidream_server.engine.supervisor import Deadlines, Supervisor
+from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.ipc.messages import (
+    GroupReady,
+    LoadFailed,
+    StartTask,
+    StepDone,
+    TaskDone,
+    TaskFailed,
+)
+from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.database import open_database
+from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.tasks import TaskStore
+from hidream_server.task import Task, TaskState
+from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank, cannot_start, well_behaved
+from tests.support import params
+
+DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
+
+
+class Stage:
+    """A supervisor on a real store, with fake ranks."""
+
+    def __init__(self, folder: Path, launcher: FakeLauncher, deadlines: Deadlines) -> None:
+        self.launcher = launcher
+        self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_attempts=3)
+        self.pictures = PictureFolder(folder / "pictures")
+        self.supervisor = Supervisor(
+            self.queue,
+            RunningTasks(self.queue, self.pictures),
+            lambda: WorkerGroup(launcher, 1, {}, LOAD),
+            deadlines,
+        )
+
+    def submit(self, **changes: object) -> str:
+        return self.queue.submit([params(**changes)])[0].id
+
+    def task(self, task_id: str) -> Task:
+        task = self.queue.get(task_id)
+        assert task is not None
+        return task
+
+    async def until(self, task_id: str, *states: TaskState) -> Task:
+        while (task := self.task(task_id)).state not in states:
+            await asyncio.sleep(0.005)
+        return task
+
+
+Scenario = Callable[[Stage], Awaitable[None]]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage]:
+    """Run a scenario beside a supervisor, then stop it and see it end."""
+    monkeypatch.setattr("hidream_server.engine.supervisor._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("hidream_server.engine.worker_group._STOP_GRACE_S", 0.2)
+
+    def play(scenario: Scenario, launcher: FakeLauncher, deadlines: Deadlines = DEADLINES) -> Stage:
+        async def main() -> Stage:
+            stage = Stage(tmp_path, launcher, deadlines)
+            running = asyncio.create_task(stage.supervisor.run())
+            async with asyncio.timeout(20):
+                await scenario(stage)
+                stage.supervisor.stop()
+                await running
+            return stage
+
+        return asyncio.run(main())
+
+    return play
+
+
+def test_a_task_is_completed_with_its_pictures(play: Callable[..., Stage]) -> None:
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit(num_images=2)
+        task = await stage.until(task_id, TaskState.COMPLETED)
+        assert [stage.pictures.path(name).read_bytes() for name in task.pictures] == [
+            b"picture 0",
+            b"picture 1",
+        ]
+        assert task.attempt == 1
+        assert task.timings == {"denoise_s": 1.0}
+
+    play(scenario, FakeLauncher())
+
+
+def test_tasks_are_taken_while_the_model_loads(play: Callable[..., Stage]) -> None:
+    loaded = asyncio.Event()
+
+    async def slow_load(rank: FakeRank) -> None:
+        await rank.hear()
+        await loaded.wait()
+        await rank.say(GroupReady(load_s=9, memory_bytes=0))
+        await well_behaved(rank)
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        assert not stage.supervisor.health.now.ready
+        loaded.set()
+        await stage.until(task_id, TaskState.COMPLETED)
+        assert stage.supervisor.health.now.ready
+        assert stage.supervisor.health.now.load_s == 9
+
+    play(scenario, FakeLauncher(slow_load))
+
+
+async def dies_in_task(rank: FakeRank) -> None:
+    await rank.hear()
+    await rank.say(GroupReady(load_s=1, memory_bytes=0))
+    start = await rank.hear()
+    assert isinstance(start, StartTask)
+    await rank.do(start, steps=2)
+
+
+def test_a_task_whose_group_dies_is_completed_by_the_next_one(play: Callable[..., Stage]) -> None:
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.submit(), stage.submit()
+        task = await stage.until(first, TaskState.COMPLETED)
+        assert (task.attempt, task.crashes) == (2, 1)
+        task = await stage.until(second, TaskState.COMPLETED)
+        assert (task.attempt, task.crashes) == (1, 0)
+
+    stage = play(scenario, FakeLauncher(dies_in_task, well_behaved))
+    assert stage.launcher.starts == 2
+
+
+def test_a_task_that_always_kills_its_group_is_failed_and_its_neighbour_completed(
+    play: Callable[..., Stage],
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        poison, neighbour = stage.submit(), stage.submit()
+        task = await stage.until(poison, TaskState.FAILED)
+        assert "3 times" in task.error
+        await stage.until(neighbour, TaskState.COMPLETED)
+
+    play(scenario, FakeLauncher(dies_in_task, dies_in_task, dies_in_task, well_behaved))
+
+
+def test_a_wedged_group_is_found_by_the_step_deadline(play: Callable[..., Stage]) -> None:
+    async def wedged(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        await rank.hear()
+        await asyncio.Event().wait()
+
+    async def scenario(stage: Stage) -> None:
+        task = await stage.until(stage.submit(), TaskState.COMPLETED)
+        assert task.crashes == 1
+
+    stage = play(
+        scenario, FakeLauncher(wedged, well_behaved), Deadlines(load_s=30, step_s=0.2, drain_s=30)
+    )
+    assert stage.launcher.kills >= 1
+
+
+def test_a_group_that_never_loads_is_replaced(play: Callable[..., Stage]) -> None:
+    async def deaf(rank: FakeRank) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(stage: Stage) -> None:
+        await stage.until(stage.submit(), TaskState.COMPLETED)
+
+    play(scenario, FakeLauncher(deaf, well_behaved), Deadlines(load_s=0.2, step_s=30, drain_s=30))
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_service_degraded_with_the_reason(
+    play: Callable[..., Stage],
+) -> None:
+    async def broken(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(LoadFailed(reason="OutOfMemoryError: no room"))
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        while stage.supervisor.health.now.state is not EngineState.DEGRADED:
+            await asyncio.sleep(0.005)
+        assert "no room" in stage.supervisor.health.now.reason
+        task = await stage.until(task_id, TaskState.COMPLETED)
+        assert task.crashes == 0
+        assert stage.supervisor.health.now.state is EngineState.HEALTHY
+
+    play(scenario, FakeLauncher(broken, well_behaved))
+
+
+def test_a_group_that_cannot_be_started_is_tried_again(play: Callable[..., Stage]) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.until(stage.submit(), TaskState.COMPLETED)
+
+    assert play(scenario, FakeLauncher(cannot_start, well_behaved)).launcher.starts == 2
+
+
+def test_a_task_that_fails_alone_leaves_the_group_up(play: Callable[..., Stage]) -> None:
+    async def one_bad(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        bad = await rank.hear()
+        assert isinstance(bad, StartTask)
+        await rank.say(TaskFailed(task_id=bad.task_id, attempt=bad.attempt, reason="too odd"))
+        await well_behaved(rank)
+
+    async def scenario(stage: Stage) -> None:
+        bad, good = stage.submit(), stage.submit()
+        assert (await stage.until(bad, TaskState.FAILED)).error == "too odd"
+        await stage.until(good, TaskState.COMPLETED)
+
+    assert play(scenario, FakeLauncher(one_bad)).launcher.starts == 1
+
+
+def test_events_of_another_attempt_change_nothing(play: Callable[..., Stage]) -> None:
+    async def confused(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        await rank.say(TaskDone(task_id=start.task_id, attempt=99, timings={}))
+        await rank.say(TaskFailed(task_id="nobody's", attempt=1, reason="not ours"))
+        await rank.say(StepDone(task_id=start.task_id, attempt=0, steps_done=3))
+        await rank.do(start)
+        await well_behaved(rank)
+
+    async def scenario(stage: Stage) -> None:
+        task = await stage.until(stage.submit(), TaskState.COMPLETED, TaskState.FAILED)
+        assert task.state is TaskState.COMPLETED
+        assert len(task.pictures) == 1
+
+    play(scenario, FakeLauncher(confused))
+
+
+def test_a_picture_that_cannot_be_written_fails_its_task_and_the_service_goes_on(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def put(_: PictureFolder, name: str, data: bytes) -> None:
+        written.append(name)
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PictureFolder, "put", put)
+
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.submit(), stage.submit()
+        assert "No space left" in (await stage.until(first, TaskState.FAILED)).error
+        await stage.until(second, TaskState.COMPLETED)
+
+    play(scenario, FakeLauncher())
+
+
+def test_a_stranger_on_the_control_socket_is_turned_away(play: Callable[..., Stage]) -> None:
+    async def scenario(stage: Stage) -> None:
+        while stage.supervisor.health.now.state is not EngineState.DEGRADED:
+            await asyncio.sleep(0.005)
+
+    play(scenario, FakeLauncher(token="guessed"))
+
+
+def test_a_stop_lets_the_running_task_finish_and_claims_no_other(
+    play: Callable[..., Stage],
+) -> None:
+    at_work, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        at_work.set()
+        await go_on.wait()
+        await rank.do(start)
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.submit(), stage.submit()
+        await at_work.wait()
+        stage.supervisor.stop()
+        assert stage.supervisor.health.now.state is EngineState.STOPPING
+        go_on.set()
+        await stage.until(first, TaskState.COMPLETED)
+        assert stage.task(second).state is TaskState.QUEUED
+
+    play(scenario, FakeLauncher(slow))
+
+
+def test_a_stop_hands_back_what_does_not_finish_in_time(play: Callable[..., Stage]) -> None:
+    at_work = asyncio.Event()
+
+    async def endless(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        await rank.hear()
+        at_work.set()
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await at_work.wait()
+        stage.supervisor.stop(drain_s=0.05)
+        task = await stage.until(task_id, TaskState.QUEUED)
+        assert task.crashes == 0
+
+    play(scenario, FakeLauncher(endless))
+
+
+def test_a_stop_ends_a_load_at_once(play: Callable[..., Stage]) -> None:
+    async def deaf(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        while stage.launcher.starts == 0:
+            await asyncio.sleep(0.005)
+
+    play(scenario, FakeLauncher(deaf))

@@ -1,0 +1,43 @@
+"""The loader gives the real classes, without what is never used."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
+
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.model.loading import load_model
+from hidream_server.model_directory.reading import describe
+
+
+@pytest.fixture(scope="module")
+def description():  # noqa: ANN201
+    return describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_component_has_the_dtype_asked_for(description, dtype: torch.dtype) -> None:  # noqa: ANN001
+    model = load_model(description, torch.device("cpu"), dtype)
+    encoders = [encoder for _, encoder in model.text_encoders.values()]
+    for module in (model.transformer, model.vae, *encoders):
+        assert {parameter.dtype for parameter in module.parameters()} == {dtype}
+        assert not module.training
+
+
+def test_the_llama_has_no_head(description) -> None:  # noqa: ANN001
+    model = load_model(description, torch.device("cpu"), torch.float32)
+    assert not any(
+        "lm_head" in name for name, _ in model.text_encoders["text_encoder_4"][1].named_parameters()
+    )
+
+
+def test_every_image_gets_a_fresh_sampler_of_the_checkpoint(description, fast_model: Path) -> None:  # noqa: ANN001
+    full = load_model(description, torch.device("cpu"), torch.float32)
+    fast = load_model(
+        describe(fast_model, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32
+    )
+    assert isinstance(full.new_scheduler(), UniPCMultistepScheduler)
+    assert full.new_scheduler() is not full.new_scheduler()
+    assert isinstance(fast.new_scheduler(), FlowMatchLCMScheduler)
+    assert fast.new_scheduler().config.shift == 3.0

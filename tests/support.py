@@ -1,0 +1,86 @@
+"""Helpers shared by the tests."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import Engine
+
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.store.database import open_database
+from hidream_server.task import TaskParams
+
+PARAMS = TaskParams(
+    prompt="a red circle on a blue background",
+    negative_prompt="",
+    width=512,
+    height=512,
+    num_inference_steps=4,
+    guidance_scale=5.0,
+    num_images=1,
+    seed=42,
+)
+
+
+def params(**changes: object) -> TaskParams:
+    """Return parameters of a small task with some of them changed."""
+    return replace(PARAMS, **changes)
+
+
+def demo_copy(folder: Path) -> Path:
+    """Copy the demo model into `folder`, its Llama beside it; return the model's directory."""
+    shutil.copytree(DEMO_EXTRA_MODEL_PATH, folder / DEMO_EXTRA_MODEL_PATH.name)
+    return Path(shutil.copytree(DEMO_MODEL_PATH, folder / DEMO_MODEL_PATH.name))
+
+
+def fast_copy(folder: Path) -> Path:
+    """Copy the demo model as a Fast-style checkpoint: the sampler is FlowMatchLCM."""
+    model = demo_copy(folder)
+    shutil.rmtree(model / "scheduler")
+    (model / "scheduler_fast").rename(model / "scheduler")
+    return model
+
+
+def linked_demo(folder: Path) -> Path:
+    """Like `demo_copy`, but the weights are links: a test that changes one must use `rewrite`."""
+
+    def copy(source: str, target: str) -> None:
+        if source.endswith(".safetensors"):
+            Path(target).symlink_to(source)
+        else:
+            shutil.copyfile(source, target)
+
+    extra = folder / DEMO_EXTRA_MODEL_PATH.name
+    shutil.copytree(DEMO_EXTRA_MODEL_PATH, extra, copy_function=copy)
+    return Path(shutil.copytree(DEMO_MODEL_PATH, folder / DEMO_MODEL_PATH.name, copy_function=copy))
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Put a new file where a file, a link or nothing was."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Change values of a JSON object in a file; `...` takes one out."""
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    kept = {name: value for name, value in content.items() if value is not ...}
+    rewrite(path, json.dumps(kept).encode())
+
+
+@cache
+def _empty_database() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tasks.db"
+        open_database(path).dispose()
+        return path.read_bytes()
+
+
+def new_database(path: Path) -> Engine:
+    """Return an engine on a new database; all that are made in one run share one migration."""
+    if not path.exists():
+        path.write_bytes(_empty_database())
+    return open_database(path)

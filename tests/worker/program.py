@@ -1,0 +1,51 @@
+"""A rank with a model that is a formula; run as a process of its own by the tests.
+
+A prompt says what goes wrong: "raise" fails in its first step, "slow" takes its time.
+"""
+
+import os
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from hidream_server.ipc.messages import LoadModel
+from hidream_server.task import TaskParams
+from hidream_server.worker import worker
+from hidream_server.worker.__main__ import main
+
+
+class FormulaRunner:
+    def begin(self, params: TaskParams) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(params=params, seed=seed, steps_done=0, finished=False)
+            for seed in params.seeds
+        ]
+
+    def step(self, run: SimpleNamespace) -> None:
+        if run.params.prompt == "raise":
+            raise ValueError("this prompt cannot be painted\nand here is a page about why")
+        if run.params.prompt == "slow":
+            time.sleep(0.2)
+        if folder := os.environ.get("TURNS_FOLDER"):
+            with open(f"{folder}/{os.environ['RANK']}", "a") as turns:
+                turns.write(f"{run.params.prompt} {run.seed} {run.steps_done}\n")
+        run.steps_done += 1
+        run.finished = run.steps_done == run.params.num_inference_steps
+
+    def decode(self, run: SimpleNamespace) -> np.ndarray:
+        return np.full((2, 2, 3), run.seed, dtype=np.uint8)
+
+    def about(self, params: TaskParams, seed: int) -> dict[str, str]:
+        return {"seed": str(seed)}
+
+
+def load(command: LoadModel) -> tuple[FormulaRunner, torch.device]:
+    if command.model_path == "broken":
+        raise RuntimeError("out of memory\nand a page about it")
+    return FormulaRunner(), torch.device("cpu")
+
+
+worker._load_runner = load
+main()

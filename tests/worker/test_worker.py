@@ -1,0 +1,176 @@
+"""Real rank processes with a model that is a formula, and a test that plays the supervisor."""
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
+from hidream_server.ipc.messages import (
+    Command,
+    Event,
+    GroupReady,
+    Hello,
+    ImageDone,
+    LoadFailed,
+    LoadModel,
+    LogLine,
+    StartTask,
+    StepDone,
+    Stop,
+    TaskDone,
+    TaskFailed,
+)
+from tests.e2e.server import free_port
+from tests.engine.fake_ranks import LOAD
+from tests.support import params
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Rank:
+    """A rank process, and the supervisor's end of its socket."""
+
+    process: subprocess.Popen[bytes]
+    socket: socket.socket
+
+    def tell(self, command: Command) -> None:
+        body = msgspec.msgpack.encode(command)
+        self.socket.sendall(struct.pack(">I", len(body)) + body)
+
+    def hear(self, *kinds: type[Event]) -> Event:
+        """Return the next event; of these kinds only, if any are named."""
+        while True:
+            (length,) = struct.unpack(">I", self._read(4))
+            event = msgspec.msgpack.decode(self._read(length), type=Event)
+            if isinstance(event, kinds) if kinds else not isinstance(event, LogLine):
+                return event
+
+    def _read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            chunk = self.socket.recv(count - len(data))
+            assert chunk, "the rank has gone"
+            data += chunk
+        return data
+
+
+@contextlib.contextmanager
+def group(size: int = 1, load: LoadModel = LOAD, turns: Path | None = None) -> Iterator[list[Rank]]:
+    """Start ranks as torchrun would, and tell them to load."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        environment = os.environ | {
+            CONTROL_ADDRESS: f"127.0.0.1:{server.getsockname()[1]}",
+            CONTROL_TOKEN: "secret",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "WORLD_SIZE": str(size),
+            "GLOO_SOCKET_IFNAME": "lo",
+            "TURNS_FOLDER": str(turns or ""),
+        }
+        ranks: dict[int, Rank] = {}
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.worker.program"],
+                    cwd=ROOT,
+                    env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                )
+            )
+            for rank in range(size)
+        ]
+        for process in processes:
+            stack.callback(process.kill)
+        for _ in processes:
+            connection = stack.enter_context(server.accept()[0])
+            connection.settimeout(60)
+            hello = Rank(processes[0], connection).hear()
+            assert isinstance(hello, Hello)
+            assert hello.token == "secret"
+            ranks[hello.rank] = Rank(processes[hello.rank], connection)
+        for rank in ranks.values():
+            rank.tell(load)
+        yield [ranks[number] for number in range(size)]
+
+
+def start(task_id: str, **changes: object) -> StartTask:
+    return StartTask(task_id=task_id, attempt=1, params=params(num_inference_steps=3, **changes))
+
+
+def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
+    with group() as [rank]:
+        assert isinstance(rank.hear(), GroupReady)
+        rank.tell(start("first", num_images=2, seed=5))
+        rank.tell(start("second", seed=9))
+        events = [rank.hear() for _ in range(9 + 3 + 2)]
+        steps = [(e.task_id, e.steps_done) for e in events if isinstance(e, StepDone)]
+        assert steps == [("first", n) for n in range(1, 7)] + [("second", n) for n in range(1, 4)]
+        images = [(e.task_id, e.image_index) for e in events if isinstance(e, ImageDone)]
+        assert images == [("first", 0), ("first", 1), ("second", 0)]
+        done = [e for e in events if isinstance(e, TaskDone)]
+        assert [e.task_id for e in done] == ["first", "second"]
+        assert set(done[0].timings) == {"encode_s", "denoise_s", "decode_s", "save_s"}
+        rank.tell(Stop())
+        assert rank.process.wait(30) == 0
+
+
+def test_a_task_that_fails_leaves_the_group_up() -> None:
+    with group() as [rank]:
+        rank.tell(start("bad", prompt="raise"))
+        rank.tell(start("good"))
+        failed = rank.hear(TaskFailed)
+        assert failed.task_id == "bad"
+        assert failed.reason == "ValueError: this prompt cannot be painted"
+        assert rank.hear(TaskDone).task_id == "good"
+
+
+def test_what_fails_is_in_the_log_with_its_task() -> None:
+    with group() as [rank]:
+        rank.tell(start("bad", prompt="raise"))
+        line = rank.hear(LogLine)
+        while line.level < 40:
+            line = rank.hear(LogLine)
+        assert line.task_id == "bad"
+        assert "ValueError" in line.text
+
+
+def test_a_load_that_fails_is_reported_in_one_line() -> None:
+    with group(load=msgspec.structs.replace(LOAD, model_path="broken")) as [rank]:
+        assert rank.hear() == LoadFailed(reason="RuntimeError: out of memory")
+
+
+@pytest.mark.parametrize("prompt", ["slow", None], ids=["at work", "idle"])
+def test_a_rank_leaves_when_its_supervisor_goes(prompt: str | None) -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        if prompt:
+            rank.tell(start("endless", prompt=prompt, num_images=100))
+            rank.hear(StepDone)
+        rank.socket.close()
+        assert rank.process.wait(10) != 0
+
+
+def test_two_ranks_take_the_same_turns_and_leave_together(tmp_path: Path) -> None:
+    with group(2, turns=tmp_path) as ranks:
+        ranks[0].hear(GroupReady)
+        for task in ("a", "b"):
+            for rank in ranks:
+                rank.tell(start(task, prompt=task, num_images=2))
+        ranks[0].hear(TaskDone)
+        ranks[0].hear(TaskDone)
+        for rank in ranks:
+            rank.tell(Stop())
+        assert [rank.process.wait(30) for rank in ranks] == [0, 0]
+    first, second = ((tmp_path / str(rank)).read_text() for rank in range(2))
+    assert first == second
+    assert first.count("\n") == 2 * 2 * 3
