@@ -27,7 +27,7 @@ from hidream_server.task import TaskParams
 
 def stock_pipeline(model: Path, llama: Path) -> HiDreamImagePipeline:
     """Return diffusers' own pipeline on a model directory, the whole Llama included."""
-    wide = {"torch_dtype": torch.float32}
+    wide = {"dtype": torch.float32}
     scheduler = diffusers.UniPCMultistepScheduler.load_config(model / "scheduler")
     return HiDreamImagePipeline(
         scheduler=getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),

@@ -32,6 +32,8 @@ def _option(
 
 def _parse_devices(value: object) -> object:
     """Read "0,1,2,3" as (0, 1, 2, 3); the ids must be whole numbers, each once."""
+    if isinstance(value, list):
+        value = ",".join(str(part) for part in value)
     if not isinstance(value, str):
         return value
     if not re.fullmatch(r"\d+(,\d+)*", value.strip()):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 #: A server on a busy machine may take so long for anything at all, in seconds.
 PATIENCE_S = 180.0
@@ -29,7 +29,7 @@ class Server:
     def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         self.folder = folder
         self.port = free_port()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
         self._options = options
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -44,6 +44,8 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
+                # A group of its own, as a terminal gives it, so that a test can press Ctrl-C.
+                start_new_session=True,
             )
 
     def wait_for(self, route: str) -> None:
@@ -54,7 +56,7 @@ class Server:
             try:
                 if self.client.get(route).status_code == 200:
                     return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass
             time.sleep(_POLL_S)
         raise TimeoutError(f"{route} did not answer 200:\n{self.console()}")

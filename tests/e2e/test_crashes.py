@@ -3,12 +3,16 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 
-from tests.e2e.server import Server, descendants, gone, kill_rank
+import pytest
 
-REQUEST = {"resolution": "1024x1024", "num_inference_steps": 25, "seed": 11}
+from tests.e2e.server import PATIENCE_S, Server, descendants, gone, kill_rank
+
+REQUEST = {"resolution": "512x512", "num_inference_steps": 40, "seed": 11}
 
 
+@cache
 def solo(server: Server) -> list[bytes]:
     """The pictures of the request on a server that nothing happens to."""
     return server.pictures(server.submit(**REQUEST))
@@ -60,7 +64,7 @@ def test_a_killed_server_takes_its_ranks_along_and_its_tasks_up_again(
 def test_a_stopped_rank_is_found_by_the_step_deadline(
     server: Server, new_server: Callable[..., Server]
 ) -> None:
-    victim = new_server("--step-timeout-s", "3")
+    victim = new_server("--step-timeout-s", "8")
     victim.start()
     victim.wait_for("/readyz")
     task_id = victim.submit(**REQUEST)
@@ -72,7 +76,19 @@ def test_a_stopped_rank_is_found_by_the_step_deadline(
     assert victim.stop() == 0
 
 
-def test_a_sigterm_during_a_task_lets_it_finish(new_server: Callable[..., Server]) -> None:
+def sigterm(server: Server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+
+
+def ctrl_c(server: Server) -> None:
+    """What a terminal does: SIGINT to every process of the foreground group."""
+    os.killpg(server.process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [sigterm, ctrl_c])
+def test_a_signal_during_a_task_lets_it_finish(
+    new_server: Callable[..., Server], end: Callable[[Server], None]
+) -> None:
     leaving = new_server()
     leaving.start()
     leaving.wait_for("/readyz")
@@ -80,7 +96,8 @@ def test_a_sigterm_during_a_task_lets_it_finish(new_server: Callable[..., Server
     waiting = leaving.submit(**REQUEST)
     leaving.wait_status(running, "processing", progress=20)
     family = descendants(leaving.process.pid)
-    assert leaving.stop() == 0
+    end(leaving)
+    assert leaving.process.wait(PATIENCE_S) == 0
     assert gone(family)
     assert "task(s) of the last run" not in leaving.console()
 

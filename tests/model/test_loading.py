@@ -12,12 +12,12 @@ from hidream_server.model_directory.reading import describe
 
 
 @pytest.fixture(scope="module")
-def description():  # noqa: ANN201
+def description():
     return describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_component_has_the_dtype_asked_for(description, dtype: torch.dtype) -> None:  # noqa: ANN001
+def test_every_component_has_the_dtype_asked_for(description, dtype: torch.dtype) -> None:
     model = load_model(description, torch.device("cpu"), dtype)
     encoders = [encoder for _, encoder in model.text_encoders.values()]
     for module in (model.transformer, model.vae, *encoders):
@@ -25,14 +25,14 @@ def test_every_component_has_the_dtype_asked_for(description, dtype: torch.dtype
         assert not module.training
 
 
-def test_the_llama_has_no_head(description) -> None:  # noqa: ANN001
+def test_the_llama_has_no_head(description) -> None:
     model = load_model(description, torch.device("cpu"), torch.float32)
     assert not any(
         "lm_head" in name for name, _ in model.text_encoders["text_encoder_4"][1].named_parameters()
     )
 
 
-def test_every_image_gets_a_fresh_sampler_of_the_checkpoint(description, fast_model: Path) -> None:  # noqa: ANN001
+def test_every_image_gets_a_fresh_sampler_of_the_checkpoint(description, fast_model: Path) -> None:
     full = load_model(description, torch.device("cpu"), torch.float32)
     fast = load_model(
         describe(fast_model, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32

@@ -52,7 +52,7 @@ def model(request: pytest.FixtureRequest, fast_model: Path) -> Path:
 def test_a_picture_equals_the_plain_loop(
     model: Path, width: int, height: int, guidance: float
 ) -> None:
-    task = params(width=width, height=height, guidance_scale=guidance, num_inference_steps=5)
+    task = params(width=width, height=height, guidance_scale=guidance, num_inference_steps=3)
     [picture] = paint(model, task)
     assert picture.shape == (height, width, 3)
     np.testing.assert_array_equal(picture, reference_picture(stock(model), task))
@@ -105,6 +105,21 @@ def test_a_picture_says_how_it_was_made() -> None:
 
 def test_a_real_checkpoint_is_not_called_a_demo(fast_model: Path) -> None:
     assert "notice" not in runner(fast_model).about(params(), seed=1)
+
+
+def test_a_picture_in_16_bit_is_near_the_one_in_32(model: Path) -> None:
+    description = describe(model, DEMO_EXTRA_MODEL_PATH)
+    device = torch.device("cpu")
+    loaded = load_model(description, device, torch.bfloat16)
+    coarse = ModelRunner(loaded, description, device, prompt_cache_bytes=0)
+    task = params(width=192, height=128, num_inference_steps=2)
+    [run] = coarse.begin(task)
+    while not run.finished:
+        coarse.step(run)
+    assert run.latents.dtype == torch.float32
+    [fine] = paint(model, task)
+    difference = np.abs(coarse.decode(run).astype(int) - fine.astype(int))
+    assert difference.mean() < 8
 
 
 def test_the_warm_up_leaves_no_trace() -> None:

@@ -60,7 +60,8 @@ class Limits:
         for index, request in enumerate(requests):
             prefix = f"requests.{index}." if batch else ""
             problems += [
-                FieldProblem(prefix + p.field, p.value, p.allowed) for p in self._problems(request)
+                FieldProblem(prefix + p.field, p.value, p.allowed)
+                for p in (*self._problems(request), *self._seed_problems(request))
             ]
         if problems:
             raise InvalidRequestError(problems)
@@ -98,6 +99,15 @@ class Limits:
             value = getattr(request, limit.field)
             if not limit.holds(value):
                 yield FieldProblem(limit.field, value, limit.allowed)
+
+    def _seed_problems(self, request: GenerationRequest) -> Iterator[FieldProblem]:
+        """The last image's seed must be one that may be asked for, too."""
+        images, seed = request.num_images_per_prompt, request.seed
+        in_range = self.ranges["seed"].holds(seed)
+        in_range &= self.ranges["num_images_per_prompt"].holds(images)
+        if in_range and seed is not None and seed + images - 1 > MAX_SEED:
+            allowed = f"0 to {MAX_SEED - images + 1} for {images} images"
+            yield FieldProblem("seed", seed, allowed)
 
     def _params(self, request: GenerationRequest) -> TaskParams:
         width, height = _size(request.resolution)

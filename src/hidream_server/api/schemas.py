@@ -1,16 +1,25 @@
 """Bodies of requests and answers: names and types. Ranges are the business of `limits`."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from hidream_server.task import InferType, Task, TaskState
 
-#: No control characters except tab and line ends.
-_PRINTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+#: Control characters other than tab and line ends, and lone surrogates, which no file can carry.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
-Text = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+
+def _printable(text: str) -> str:
+    if _UNPRINTABLE.search(text):
+        raise PydanticCustomError("unprintable", "valid Unicode text without control characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
 
 
 class GenerationRequest(BaseModel):

@@ -4,8 +4,10 @@ The lock on the PID file is the truth, not the number in it: it goes with its pr
 process that this server did not start is ever signalled.
 """
 
+import contextlib
 import fcntl
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -22,8 +24,10 @@ def claim_instance(data_dir: Path) -> IO[str]:
     data_dir.mkdir(parents=True, exist_ok=True)
     file = (data_dir / _PID_FILE).open("a+")
     if not _try_lock(file):
+        with file:
+            owner = _pid(file)
         raise AlreadyRunningError(
-            f"A server (process {_pid(file)}) already uses {data_dir}:"
+            f"A server (process {owner}) already uses {data_dir}:"
             " stop it with --stop, or choose another --data-dir."
         )
     file.truncate(0)
@@ -41,7 +45,10 @@ def stop_instance(data_dir: Path, patience_s: float) -> int:
         if _try_lock(file):
             raise NotRunningError(f"No server runs on {data_dir}.")
         pid = _pid(file)
-        os.kill(pid, signal.SIGTERM)
+        if pid is None:
+            raise ConfigurationError(f"The server on {data_dir} is only just starting; try again.")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + patience_s
         while not _try_lock(file):
             if time.monotonic() > deadline:
@@ -58,6 +65,8 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _pid(file: IO[str]) -> int:
+def _pid(file: IO[str]) -> int | None:
+    """Return the owner's process id, None while it has not written it yet."""
     file.seek(0)
-    return int(file.read() or 0)
+    text = file.read()
+    return int(text) if re.fullmatch("[1-9][0-9]*", text) else None

@@ -4,6 +4,7 @@ Refuses with one sentence what cannot be; takes milliseconds, because no tensor 
 touched.
 """
 
+import errno
 import logging
 import socket
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hidream_server.settings import Settings
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,12 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        if isinstance(error, PermissionError) or error.errno is None:
-            raise ConfigurationError(f"Port {port} cannot be opened: {error.strerror}.") from error
+        if error.errno != errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"Port {port} on {host} cannot be opened: {error.strerror}."
+            ) from error
+        other = port + 1 if port < _LAST_PORT else port - 1
         raise PortTakenError(
-            f"Port {port} on {host} cannot be opened ({error.strerror}):"
-            f" choose another, like --port {port + 1}."
+            f"Port {port} on {host} is in use: choose another, like --port {other}."
         ) from error
     return listener

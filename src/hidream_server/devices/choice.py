@@ -52,9 +52,14 @@ def _kind(asked: str | None, demo: bool) -> tuple[DeviceKind, str]:
         return KINDS[asked], "asked for"
     if demo:
         return CPU, "the demo model runs on the CPU"
+    passed_over = ""
     for kind in KINDS.values():
-        if kind.count() > 0 and kind.obstacle() is None:
-            return kind, f"{kind.count()} found"
+        count = kind.count()
+        obstacle = kind.obstacle() if count else None
+        if count and obstacle is None:
+            return kind, f"{count} found{passed_over}"
+        if obstacle is not None:
+            passed_over += f"; {count} {kind.name} not used: {obstacle}"
     raise DeviceUnavailableError
 
 
@@ -65,8 +70,8 @@ def _check_present(kind: DeviceKind, ids: tuple[int, ...]) -> None:
     count = kind.count()
     absent = [device for device in ids if device >= count]
     if absent:
-        there = f"has {count}, numbered from 0" if count else "has none"
+        there = f"{count} of type {kind.name}, numbered from 0" if count else f"no {kind.name}"
         raise DeviceUnavailableError(
-            f"Device {absent[0]} was asked for, but this machine {there} of type {kind.name}:"
+            f"Device {absent[0]} was asked for, but this machine has {there}:"
             " choose others with -d, or another type with -t."
         )

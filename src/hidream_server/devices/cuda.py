@@ -1,6 +1,7 @@
 """NVIDIA GPUs."""
 
 import importlib.util
+import os
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,20 @@ from hidream_server.devices.device import DeviceKind
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def _devices() -> list[str]:
+    """Return CUDA's names of the devices that may be used: all, or those the user exported."""
+    there = len(list(DRIVER_FOLDER.glob("*"))) if DRIVER_FOLDER.is_dir() else 0
+    exported = os.environ.get(VISIBLE)
+    if exported is None:
+        return [str(number) for number in range(there)]
+    return [name.strip() for name in exported.split(",") if name.strip()][:there]
+
+
 def _count() -> int:
-    return len(list(DRIVER_FOLDER.glob("*"))) if DRIVER_FOLDER.is_dir() else 0
+    return len(_devices())
 
 
 def _obstacle() -> str | None:
@@ -25,7 +38,9 @@ def _obstacle() -> str | None:
 
 
 def _environment(devices: Sequence[int]) -> Mapping[str, str]:
-    return {"CUDA_VISIBLE_DEVICES": ",".join(str(device) for device in devices)}
+    """Device numbers count within what the user exported, as in any CUDA program."""
+    names = _devices()
+    return {VISIBLE: ",".join(names[device] for device in devices)}
 
 
 CUDA = DeviceKind(

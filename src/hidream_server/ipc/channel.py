@@ -41,7 +41,7 @@ def _length(header: bytes) -> int:
 def _unpack(decoder: "msgspec.msgpack.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"A message could not be read: {error}.") from error
 
 
@@ -89,8 +89,10 @@ class RankChannel:
     def receive(self) -> Command | None:
         """Return the next command, None once the supervisor has gone."""
         header = self._read(_LENGTH.size)
-        body = header and self._read(_length(header))
-        return _unpack(_commands, body) if body else None
+        if header is None:
+            return None
+        body = self._read(_length(header))
+        return None if body is None else _unpack(_commands, body)
 
     def send(self, event: Event) -> None:
         with self._sending:

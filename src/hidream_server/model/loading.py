@@ -55,8 +55,7 @@ def load_model(
 
     def load(cls: Any, name: str) -> Any:
         path = paths[name]
-        # The two libraries name this option differently only in their older versions.
-        module = cls.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+        module = cls.from_pretrained(path, dtype=dtype, local_files_only=True)
         return module.to(device).eval()
 
     return LoadedModel(

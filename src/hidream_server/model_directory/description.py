@@ -21,11 +21,6 @@ class Variant(StrEnum):
         return {"Full": 5.0, "Dev": 0.0, "Fast": 0.0}[self]
 
 
-#: Sizes the published model was trained on (width, height), beside 1024x1024.
-TRAINED_SIZES = (
-    (768, 1360), (1360, 768), (880, 1168), (1168, 880), (1248, 832), (832, 1248)
-)  # fmt: skip
-
 #: Sizes that the API documents.
 DOCUMENTED_SIZES = ((1024, 1024), (1024, 768), (768, 1024), (512, 512))
 
@@ -65,13 +60,17 @@ class ModelDescription:
 
     def size_problem(self, width: int, height: int) -> str | None:
         """Say what sizes are allowed if this one is not, else None."""
-        multiple = self.size_multiple
-        fits = width % multiple == 0 and height % multiple == 0 and width > 0 and height > 0
-        if fits and self.image_tokens(width, height) <= self.max_image_tokens:
+        if self._paints(width, height):
             return None
-        documented = ", ".join(f"{w}x{h}" for w, h in DOCUMENTED_SIZES)
-        largest = self.max_image_tokens * multiple**2
-        return (
-            f"{documented}, or any WIDTHxHEIGHT in multiples of {multiple}"
+        documented = [f"{w}x{h}" for w, h in DOCUMENTED_SIZES if self._paints(w, h)]
+        largest = self.max_image_tokens * self.size_multiple**2
+        rule = (
+            f"or any WIDTHxHEIGHT in multiples of {self.size_multiple}"
             f" with at most {largest} pixels"
         )
+        return ", ".join([*documented, rule])
+
+    def _paints(self, width: int, height: int) -> bool:
+        whole = width % self.size_multiple == 0 and height % self.size_multiple == 0
+        tokens = self.image_tokens(width, height)
+        return whole and min(width, height) > 0 and tokens <= self.max_image_tokens

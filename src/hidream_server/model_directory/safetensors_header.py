@@ -4,28 +4,30 @@ Format: 8 bytes little-endian header length, a JSON header, then the tensor data
 (https://huggingface.co/docs/safetensors). No tensor is read.
 """
 
-import json
 import math
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 _LFS_PREFIX = b"version https://git-lfs"
 #: The format's own bound on a header.
 _MAX_HEADER_BYTES = 100_000_000
+
+Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class UnreadableWeightsError(ValueError):
     """A weight file is not whole; the message says how."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """One tensor of a weight file: its dtype in safetensors' words and its shape."""
+class TensorEntry(msgspec.Struct, frozen=True):
+    """One tensor of a weight file: its dtype in safetensors' words, its shape, where it ends."""
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Size, ...]
+    data_offsets: tuple[Size, Size]
 
     @property
     def parameters(self) -> int:
@@ -47,23 +49,21 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         file.seek(8)
         header = _parse(file.read(length))
     _check_size(size, 8 + length, header)
-    return {
-        name: TensorEntry(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()
-    }
-
-
-def _parse(raw: bytes) -> dict[str, dict[str, Any]]:
-    try:
-        header: dict[str, dict[str, Any]] = json.loads(raw)
-        header.pop("__metadata__", None)
-        for entry in header.values():
-            entry["dtype"], entry["shape"], entry["data_offsets"][1]
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
-        raise UnreadableWeightsError("has no readable safetensors header") from error
     return header
 
 
-def _check_size(size: int, data_start: int, header: dict[str, dict[str, Any]]) -> None:
-    end = data_start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+def _parse(raw: bytes) -> dict[str, TensorEntry]:
+    try:
+        header = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        return {
+            name: msgspec.json.decode(entry, type=TensorEntry) for name, entry in header.items()
+        }
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableWeightsError("has no readable safetensors header") from error
+
+
+def _check_size(size: int, data_start: int, header: dict[str, TensorEntry]) -> None:
+    end = data_start + max((entry.data_offsets[1] for entry in header.values()), default=0)
     if size < end:
         raise UnreadableWeightsError(f"is truncated: {size} bytes of {end}")

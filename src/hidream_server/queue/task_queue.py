@@ -4,13 +4,17 @@ Knows nothing of SQL, HTTP or processes. The task table is the queue; nothing is
 a restart would miss.
 """
 
+import logging
 import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
 
+from hidream_server.logs import log_context
 from hidream_server.store.tasks import Claim, TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
+
+logger = logging.getLogger(__name__)
 
 #: How long a claim holds without a beat, in seconds.
 LEASE_S = 30.0
@@ -50,6 +54,9 @@ class TaskQueue:
             for params in requests
         ]
         self._store.insert(new)
+        for task in new:
+            with log_context(task=task.id):
+                logger.info("Task accepted")
         for listener in self._listeners:
             listener()
         return new

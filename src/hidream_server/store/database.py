@@ -1,5 +1,6 @@
 """Opens the task database and brings its schema to this version."""
 
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
@@ -15,6 +16,7 @@ def open_database(path: Path) -> Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
     event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
     with engine.begin() as connection:
         version = _schema_version(connection)
         if version != SCHEMA_VERSION:
@@ -22,12 +24,18 @@ def open_database(path: Path) -> Engine:
     return engine
 
 
-def _configure(connection: object, _record: object) -> None:
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
     """Make a commit mean "on the disk": accepted tasks survive a power cut."""
-    cursor = connection.cursor()  # type: ignore[attr-defined]
+    # The driver would commit a migration's statements one by one; SQLAlchemy begins instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _schema_version(connection: Connection) -> str | None:

@@ -30,11 +30,22 @@ class PictureFolder:
     def put(self, name: str, data: bytes) -> None:
         """Write a picture; it is on the disk under its name when this returns."""
         temporary = self._folder / f".{name}.part"
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._folder / name)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._sync_names()
+
+    def _sync_names(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def path(self, name: str) -> Path | None:
         """Return the file of a picture, None if there is none or it leads out of the folder."""

@@ -28,6 +28,8 @@ class TaskStore:
 
     def insert(self, new: Sequence[Task]) -> None:
         """Add tasks, all or none; they are on the disk when this returns."""
+        if not new:
+            return
         rows = [_to_row(task) for task in new]
         with self._writing, self._engine.begin() as connection:
             connection.execute(insert(tasks), rows)

@@ -50,6 +50,8 @@ class TorchrunLauncher:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            # Ctrl-C in a terminal is for the server alone, which drains while the ranks go on.
+            start_new_session=True,
         )
         self._ended = asyncio.create_task(self._follow(self._agent))
 

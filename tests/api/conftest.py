@@ -1,0 +1,111 @@
+"""The app on a real task table and the demo model's description, with an engine that is told."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from hidream_server.api.app import create_app
+from hidream_server.api.limits import Limits
+from hidream_server.api.services import Services
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.devices.choice import DeviceChoice
+from hidream_server.devices.cpu import CPU
+from hidream_server.engine.health import EngineHealth, EngineState
+from hidream_server.model_directory.reading import describe
+from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.settings import Settings
+from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.tasks import TaskStore
+from hidream_server.task import Task
+from tests.api.support import Engine
+from tests.support import new_database
+
+
+@pytest.fixture(scope="session")
+def model():
+    return describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Return what the app believes of the engine; a test may change `now`."""
+    return Engine(EngineHealth(state=EngineState.HEALTHY, since=1_700_000_000.0))
+
+
+@pytest.fixture
+def services(tmp_path: Path, model, engine: Engine) -> Iterator[Services]:
+    database = new_database(tmp_path / "tasks.db")
+    settings = Settings()
+    yield Services(
+        settings=settings,
+        limits=Limits(settings, model),
+        model=model,
+        devices=DeviceChoice(CPU, (0,), "asked for"),
+        queue=TaskQueue(TaskStore(database), settings.max_attempts),
+        pictures=PictureFolder(tmp_path / "pictures"),
+        health=lambda: engine.now,
+    )
+    database.dispose()
+
+
+@pytest.fixture
+def queue(services: Services) -> TaskQueue:
+    return services.queue
+
+
+@pytest.fixture
+def app(services: Services) -> FastAPI:
+    return create_app(services)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> TestClient:
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client_with(services: Services) -> Callable[..., TestClient]:
+    """Return a function that makes a client of a server with other settings or another variant."""
+
+    def make(variant: str | None = None, **options: Any) -> TestClient:
+        settings = Settings(**options)
+        model = replace(services.model, variant=variant) if variant else services.model
+        other = replace(services, settings=settings, model=model, limits=Limits(settings, model))
+        return TestClient(create_app(other), raise_server_exceptions=False)
+
+    return make
+
+
+@pytest.fixture
+def running(client: TestClient, queue: TaskQueue) -> Callable[..., Task]:
+    """Return a function that submits a request and claims it."""
+
+    def run(**fields: Any) -> Task:
+        assert client.post("/submit", json={"prompt": "a red circle"} | fields).status_code == 200
+        [task] = queue.claim("group", 1)
+        return task
+
+    return run
+
+
+@pytest.fixture
+def completed(services: Services, running) -> Callable[..., Task]:
+    """Return a function that submits a request and completes it with pictures."""
+
+    def complete(**fields: Any) -> Task:
+        task = running(**fields)
+        names = [f"{task.id}_{task.attempt}_{index}.png" for index in range(task.params.num_images)]
+        for index, name in enumerate(names):
+            services.pictures.put(name, b"\x89PNG picture %d" % index)
+        timings = {"denoise_s": 1.5}
+        assert services.queue.complete((task.id, task.attempt), names, timings)
+        found = services.queue.get(task.id)
+        assert found is not None
+        return found
+
+    return complete

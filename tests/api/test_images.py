@@ -1,0 +1,139 @@
+"""Pictures come from the one folder, and only once they are a task's result."""
+
+from urllib.parse import quote
+
+import pytest
+
+from tests.api.support import error_of, raw_get
+
+
+def test_a_download_is_the_picture_as_a_file_to_keep(client, completed):
+    task = completed(num_images_per_prompt=2)
+    for index in range(2):
+        response = client.get(f"/download/{task.id}?image_index={index}")
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "image/png"
+        name = f"{task.id}_image_{index}.png"
+        assert f'filename="{name}"' in response.headers["content-disposition"]
+        assert response.content == b"\x89PNG picture %d" % index
+
+
+def test_a_download_is_the_first_picture_unless_another_is_asked_for(client, completed):
+    assert client.get(f"/download/{completed().id}").content == b"\x89PNG picture 0"
+
+
+def test_an_image_is_shown_not_kept(client, completed):
+    [name] = completed().pictures
+    response = client.get(f"/images/{name}")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "image/png"
+    assert "content-disposition" not in response.headers
+    assert response.content == b"\x89PNG picture 0"
+
+
+def test_a_task_that_is_queued_or_runs_has_no_picture_yet(client, queue, running):
+    task = running()
+    error = error_of(client.get(f"/download/{task.id}"), 409)
+    assert error["code"] == "task_not_finished"
+    assert "processing" in error["message"]
+    queue.hand_back((task.id, task.attempt))
+    assert "queued" in error_of(client.get(f"/download/{task.id}"), 409)["message"]
+
+
+def test_a_task_that_failed_has_no_picture(client, queue, running):
+    task = running()
+    queue.fail((task.id, task.attempt), "out of memory")
+    assert "failed" in error_of(client.get(f"/download/{task.id}"), 409)["message"]
+
+
+def test_the_download_of_an_unknown_task_is_404(client):
+    assert error_of(client.get("/download/nobody"), 404)["code"] == "task_not_found"
+
+
+@pytest.mark.parametrize("index", [-1, 2, 10**30])
+def test_a_picture_that_the_task_does_not_have_is_404(client, completed, index):
+    task = completed(num_images_per_prompt=2)
+    error = error_of(client.get(f"/download/{task.id}?image_index={index}"), 404)
+    assert error["code"] == "picture_not_found"
+    assert "2 picture(s)" in error["message"]
+
+
+def test_an_index_that_is_no_number_is_refused(client, completed):
+    error = error_of(client.get(f"/download/{completed().id}?image_index=first"), 422)
+    assert [problem["field"] for problem in error["problems"]] == ["image_index"]
+
+
+def test_a_picture_whose_file_is_gone_is_404(client, services, completed):
+    task = completed()
+    services.pictures.path(task.pictures[0]).unlink()
+    for url in (f"/download/{task.id}", f"/images/{task.pictures[0]}"):
+        error = error_of(client.get(url), 404)
+        assert error["code"] == "picture_not_found"
+        assert "gone" in error["message"]
+
+
+def test_a_picture_that_is_not_a_result_is_404_though_its_file_is_there(
+    client, services, queue, running, completed
+):
+    unfinished = running()
+    early = f"{unfinished.id}_1_0.png"
+    services.pictures.put(early, b"of a task that runs")
+    queue.fail((unfinished.id, 1), "out of memory")
+    task = completed()
+    stale = f"{task.id}_0_0.png"
+    services.pictures.put(stale, b"of an attempt that was fenced off")
+    for name in (early, stale):
+        assert error_of(client.get(f"/images/{name}"), 404)["code"] == "picture_not_found"
+
+
+def test_a_link_planted_in_the_folder_is_not_followed(client, services, tmp_path, completed):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    task = completed()
+    path = services.pictures.path(task.pictures[0])
+    path.unlink()
+    path.symlink_to(secret)
+    for url in (f"/download/{task.id}", f"/images/{task.pictures[0]}"):
+        response = client.get(url)
+        assert error_of(response, 404)["code"] == "picture_not_found"
+        assert "secret" not in response.text
+
+
+SECRET = "../tasks.db"
+WAYS_OUT = {
+    "plain": SECRET,
+    "encoded slash": quote(SECRET, safe=""),
+    "encoded dots": "%2e%2e/tasks.db",
+    "all encoded": "%2e%2e%2ftasks.db",
+    "encoded twice": "%252e%252e%252ftasks.db",
+    "backslash": "..%5ctasks.db",
+    "from the root": "%2fetc%2fpasswd",
+    "double slash": "/etc/passwd",
+    "null byte": "tasks.db%00.png",
+    "dots": "..",
+    "dot": ".",
+    "nothing": "",
+    "far": "../" * 20 + "etc/passwd",
+    "far encoded": "%2e%2e%2f" * 20 + "etc%2fpasswd",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT.values(), ids=WAYS_OUT)
+@pytest.mark.parametrize("route", ["/images/", "/download/"])
+def test_no_name_leads_out_of_the_folder(app, completed, tmp_path, route, way):
+    completed()
+    assert (tmp_path / "tasks.db").is_file()
+    status, body = raw_get(app, route + way)
+    assert status == 404
+    assert body.startswith(b'{"error":')
+
+
+def test_a_picture_is_reached_by_its_exact_path_in_these_tests_too(app, completed):
+    [name] = completed().pictures
+    assert raw_get(app, f"/images/{name}") == (200, b"\x89PNG picture 0")
+
+
+@pytest.mark.parametrize("prefix", ["../pictures/", "%2e%2e%2fpictures%2f", "./", "%2e%2f"])
+def test_a_detour_to_a_real_picture_is_404(app, completed, prefix):
+    [name] = completed().pictures
+    assert raw_get(app, f"/images/{prefix}{name}")[0] == 404

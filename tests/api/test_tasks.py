@@ -1,0 +1,157 @@
+"""Submit and follow: the original routes."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hidream_server.task import TaskState
+from tests.api.support import error_of
+
+ANSWER_FIELDS = {"task_id", "requestId", "status", "estimated_time", "message"}
+STATUS_FIELDS = {
+    *("task_id", "requestId", "status", "progress", "result_urls", "error", "created_at"),
+    *("started_at", "completed_at", "processing_time", "seeds", "timings"),
+}
+
+
+def test_a_prompt_is_enough(client, queue):
+    response = client.post("/submit", json={"prompt": "a red circle"})
+    assert response.status_code == 200
+    answer = response.json()
+    assert set(answer) == ANSWER_FIELDS
+    assert answer["task_id"] == answer["requestId"]
+    assert answer["status"] == "queued"
+    task = queue.get(answer["task_id"])
+    assert task.state is TaskState.QUEUED
+    assert task.params.prompt == "a red circle"
+
+
+def test_every_field_reaches_the_task(client, queue):
+    body = {
+        "prompt": "红色的圆 🎨\n\tsecond line",
+        "negative_prompt": "blur",
+        "resolution": "1024x768",
+        "num_inference_steps": 7,
+        "guidance_scale": 2.5,
+        "num_images_per_prompt": 3,
+        "seed": 11,
+        "batch_size": 2,
+        "infer_type": "Performance",
+    }
+    params = queue.get(client.post("/submit", json=body).json()["task_id"]).params
+    assert params.prompt == body["prompt"]
+    assert params.negative_prompt == "blur"
+    assert (params.width, params.height) == (1024, 768)
+    assert (params.num_inference_steps, params.guidance_scale) == (7, 2.5)
+    assert (params.num_images, params.seed, params.infer_type) == (3, 11, "Performance")
+
+
+def test_without_a_seed_each_task_draws_its_own_and_reports_it(client, queue):
+    ids = [client.post("/submit", json={"prompt": "a"}).json()["task_id"] for _ in range(3)]
+    seeds = [client.get(f"/status/{task_id}").json()["seeds"] for task_id in ids]
+    assert len({seed for [seed] in seeds}) == 3
+    assert [queue.get(task_id).params.seeds for task_id in ids] == seeds
+
+
+def test_the_estimate_grows_with_what_waits(client):
+    first, second = (
+        client.post("/submit", json={"prompt": "a"}).json()["estimated_time"] for _ in range(2)
+    )
+    assert first > 0
+    assert second == pytest.approx(2 * first, abs=0.2)
+
+
+def test_a_batch_is_answered_in_its_order(client, queue):
+    prompts = ["a", "b", "c"]
+    response = client.post("/batch_submit", json={"requests": [{"prompt": p} for p in prompts]})
+    assert response.status_code == 200
+    answers = response.json()
+    assert [set(answer) for answer in answers] == [ANSWER_FIELDS] * 3
+    assert [queue.get(answer["task_id"]).params.prompt for answer in answers] == prompts
+    estimates = [answer["estimated_time"] for answer in answers]
+    assert estimates == sorted(estimates)
+    assert estimates[0] < estimates[2]
+
+
+def test_the_status_of_a_queued_task(client):
+    before = datetime.now(UTC)
+    task_id = client.post("/submit", json={"prompt": "a", "seed": 5}).json()["task_id"]
+    status = client.get(f"/status/{task_id}").json()
+    assert set(status) == STATUS_FIELDS
+    created = datetime.fromisoformat(status.pop("created_at"))
+    assert created.utcoffset() is not None
+    assert before <= created <= datetime.now(UTC)
+    assert status == {
+        "task_id": task_id,
+        "requestId": task_id,
+        "status": "queued",
+        "progress": 0,
+        "result_urls": [],
+        "error": "",
+        "started_at": None,
+        "completed_at": None,
+        "processing_time": None,
+        "seeds": [5],
+        "timings": None,
+    }
+
+
+def test_the_progress_follows_the_steps(client, queue, running):
+    task = running(num_inference_steps=10, num_images_per_prompt=2)
+    queue.beat((task.id, task.attempt), 5)
+    status = client.get(f"/status/{task.id}").json()
+    assert (status["status"], status["progress"]) == ("processing", 25)
+    assert status["started_at"]
+    assert status["completed_at"] is None
+
+
+def test_a_completed_task_says_where_its_pictures_are_and_what_it_took(client, completed):
+    task = completed(num_images_per_prompt=2, seed=7)
+    status = client.get(f"/status/{task.id}").json()
+    assert (status["status"], status["progress"]) == ("completed", 100)
+    assert status["seeds"] == [7, 8]
+    assert status["result_urls"] == [
+        f"http://testserver/images/{task.id}_1_{index}.png" for index in range(2)
+    ]
+    assert status["processing_time"] == pytest.approx(task.processing_time)
+    for url in status["result_urls"]:
+        assert client.get(url).headers["content-type"] == "image/png"
+
+
+def test_a_failed_task_says_why(client, queue, running):
+    task = running()
+    queue.fail((task.id, task.attempt), "out of memory")
+    status = client.get(f"/status/{task.id}").json()
+    assert (status["status"], status["error"]) == ("failed", "out of memory")
+    assert status["result_urls"] == []
+
+
+@pytest.mark.parametrize(
+    ("infer_type", "timings"),
+    [("Accuracy", None), ("Performance", None), ("Profiling", {"denoise_s": 1.5})],
+)
+def test_the_seconds_by_stage_are_for_profiling(client, completed, infer_type, timings):
+    task = completed(infer_type=infer_type)
+    assert client.get(f"/status/{task.id}").json()["timings"] == timings
+
+
+@pytest.mark.parametrize(
+    "address", ["https://pictures.example/hidream", "https://pictures.example/hidream/"]
+)
+def test_links_use_the_address_that_is_configured(client_with, completed, address):
+    task = completed()
+    [url] = client_with(api_base_url=address).get(f"/status/{task.id}").json()["result_urls"]
+    assert url == f"https://pictures.example/hidream/images/{task.id}_1_0.png"
+
+
+def test_without_one_links_use_the_address_of_the_request(client, completed):
+    task = completed()
+    headers = {"host": "10.1.2.3:9000"}
+    [url] = client.get(f"/status/{task.id}", headers=headers).json()["result_urls"]
+    assert url.startswith("http://10.1.2.3:9000/images/")
+
+
+def test_an_unknown_task_is_404(client):
+    error = error_of(client.get("/status/nobody"), 404)
+    assert error["code"] == "task_not_found"
+    assert "nobody" in error["message"]

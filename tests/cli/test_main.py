@@ -1,0 +1,215 @@
+"""Exit codes, and one sentence on the error stream."""
+
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hidream_server.cli import instance, main, server
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.errors import NotRunningError, PortTakenError
+from hidream_server.settings import Settings, options
+from tests.support import linked_demo
+
+DEMO = ["-m", str(DEMO_MODEL_PATH), "-e", str(DEMO_EXTRA_MODEL_PATH)]
+
+
+@pytest.fixture(autouse=True)
+def no_exported_options(monkeypatch):
+    """Take away what whoever runs the tests has exported."""
+    for option in options():
+        for name in option.env:
+            monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hidream(monkeypatch, capsys):
+    """Return a function that runs the command line: exit code, output, error stream."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hidream", *arguments])
+        try:
+            main.run()
+        except SystemExit as end:
+            code, message = end.code, ""
+            if isinstance(code, str):
+                # What the interpreter does with a text: print it and exit with 1.
+                code, message = 1, code + "\n"
+        else:
+            code, message = 0, ""
+        captured = capsys.readouterr()
+        return code or 0, captured.out, captured.err + message
+
+    return run
+
+
+@pytest.fixture
+def served(monkeypatch) -> list[Settings]:
+    """Return a list of the settings that would have been served."""
+    found: list[Settings] = []
+    monkeypatch.setattr(server, "run_server", found.append)
+    return found
+
+
+@pytest.fixture
+def stopped(monkeypatch) -> list[tuple[Path, float]]:
+    """Return a list of the data directories that would have been stopped, and how patiently."""
+    found: list[tuple[Path, float]] = []
+
+    def stop(data_dir: Path, patience_s: float) -> int:
+        found.append((data_dir, patience_s))
+        return 4321
+
+    monkeypatch.setattr(instance, "stop_instance", stop)
+    return found
+
+
+def test_without_arguments_the_help_is_shown(hidream):
+    code, out, err = hidream()
+    assert code == 2
+    assert "serve" in out + err
+    assert "doctor" in out + err
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_no_error(hidream, flag):
+    for arguments in ([flag], ["serve", flag], ["doctor", flag]):
+        code, out, _ = hidream(*arguments)
+        assert code == 0
+        assert "Usage" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["paint"], ["serve", "--no-such-option"], ["serve", "extra"]]
+)
+def test_wrong_usage_is_exit_code_2(hidream, served, arguments):
+    code, _, err = hidream(*arguments)
+    assert code == 2
+    assert err
+    assert served == []
+
+
+def test_serve_serves_with_its_options(hidream, served, stopped):
+    assert hidream("serve", *DEMO, "-d", "0", "--port", "9000")[0] == 0
+    [settings] = served
+    assert settings == Settings(
+        model_path=DEMO_MODEL_PATH, extra_model_path=DEMO_EXTRA_MODEL_PATH, devices=(0,), port=9000
+    )
+    assert stopped == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "0"], ["--port", "'0'"]),
+        (["--devices", "0;1"], ["'0;1'", "0,1,2,3"]),
+        (["--config", "/nowhere/hidream.toml"], ["/nowhere/hidream.toml"]),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_sentence_and_exit_code_1(
+    hidream, served, arguments, words
+):
+    for command in ("serve", "doctor"):
+        code, out, err = hidream(command, *arguments)
+        assert (code, out) == (1, "")
+        assert err.startswith("hidream: ")
+        assert err.count("\n") == 1
+        assert all(word in err for word in words)
+    assert served == []
+
+
+def test_an_error_while_serving_is_one_sentence_and_exit_code_1(hidream, monkeypatch):
+    def taken(_settings: Settings) -> None:
+        raise PortTakenError("Port 8088 is taken.")
+
+    monkeypatch.setattr(server, "run_server", taken)
+    assert hidream("serve") == (1, "", "hidream: Port 8088 is taken.\n")
+
+
+def test_a_mistake_of_the_program_is_not_hidden(hidream, monkeypatch):
+    def wrong(_settings: Settings) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server, "run_server", wrong)
+    with pytest.raises(ZeroDivisionError):
+        hidream("serve")
+
+
+def test_every_finding_of_a_model_has_a_line_of_its_own(hidream, tmp_path):
+    model = linked_demo(tmp_path)
+    (model / "model_index.json").unlink()
+    (model / "vae" / "config.json").unlink()
+    arguments = ["-m", str(model), "-e", str(DEMO_EXTRA_MODEL_PATH), "-t", "cpu"]
+    code, _, err = hidream("serve", *arguments, "--data-dir", str(tmp_path / "var"))
+    assert code == 1
+    assert err.splitlines() == [
+        "hidream: the model cannot be served:",
+        f"  {model / 'model_index.json'}: is missing",
+        f"  {model / 'vae' / 'config.json'}: is missing",
+    ]
+
+
+# Stop and restart
+
+
+def test_stop_stops_and_does_not_serve(hidream, served, stopped):
+    code, out, _ = hidream("serve", "--stop", "--data-dir", "/d", "--drain-timeout-s", "5")
+    assert code == 0
+    assert "4321" in out
+    [(data_dir, patience)] = stopped
+    assert data_dir == Path("/d")
+    assert patience > 5
+    assert served == []
+
+
+def test_restart_stops_and_serves(hidream, served, stopped):
+    assert hidream("serve", "--restart")[0] == 0
+    assert len(stopped) == len(served) == 1
+
+
+def test_stopping_what_does_not_run_is_exit_code_1(hidream, served, tmp_path):
+    code, _, err = hidream("serve", "--stop", "--data-dir", str(tmp_path))
+    assert code == 1
+    assert err == f"hidream: No server runs on {tmp_path}.\n"
+    assert served == []
+
+
+def test_restarting_what_does_not_run_serves(hidream, served, monkeypatch, tmp_path):
+    def none_runs(*_: object) -> int:
+        raise NotRunningError
+
+    monkeypatch.setattr(instance, "stop_instance", none_runs)
+    assert hidream("serve", "--restart", "--data-dir", str(tmp_path))[0] == 0
+    assert len(served) == 1
+
+
+# The real program
+
+
+def test_a_taken_port_ends_the_real_program_quickly_in_one_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "hidream_server", "serve", *DEMO]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(tmp_path / "var")]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"hidream: Port {port} ")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "logs").exists()
+
+
+def test_the_command_line_is_imported_without_torch():
+    code = (
+        "import sys; from hidream_server.cli import main, doctor, plan, instance;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_installed_command_is_this_one():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"hidream": "hidream_server.cli.main:run"}

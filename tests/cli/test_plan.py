@@ -1,0 +1,182 @@
+"""What is decided, and refused, before anything is started."""
+
+import importlib.util
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+
+from hidream_server.cli import plan as plan_module
+from hidream_server.cli.plan import bind, make_plan
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH, DEMO_NOTICE
+from hidream_server.errors import (
+    ConfigurationError,
+    LayoutUnavailableError,
+    ModelDirectoryError,
+    PathMissingError,
+    PortTakenError,
+    ProjectPathError,
+    TorchMissingError,
+)
+from hidream_server.settings import Settings
+from tests.support import linked_demo
+
+DEMO = {"model_path": DEMO_MODEL_PATH, "extra_model_path": DEMO_EXTRA_MODEL_PATH}
+
+
+def test_the_plan_names_model_and_devices():
+    plan = make_plan(Settings(**DEMO))
+    assert plan.model.is_demo
+    assert (plan.devices.kind.name, plan.devices.ids) == ("cpu", (0,))
+
+
+def test_the_ranks_are_told_the_plan():
+    plan = make_plan(Settings(**DEMO, log_level="DEBUG", prompt_cache_mb=3))
+    command = plan.load_command()
+    assert command.model_path == str(DEMO_MODEL_PATH)
+    assert command.extra_model_path == str(DEMO_EXTRA_MODEL_PATH)
+    assert (command.device_type, command.dtype) == ("cpu", "float32")
+    assert (command.log_level, command.prompt_cache_bytes) == ("DEBUG", 3 * 2**20)
+
+
+def test_the_demo_model_is_announced_as_a_toy_with_a_warning(caplog):
+    with caplog.at_level(logging.INFO, "hidream_server"):
+        make_plan(Settings(**DEMO)).announce()
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert DEMO_NOTICE in caplog.messages
+    assert any("HiDream-I1-Demo (Full" in message for message in caplog.messages)
+    assert any("cpu device 0" in message for message in caplog.messages)
+
+
+def test_another_model_is_announced_without_a_warning(caplog, tmp_path):
+    model = linked_demo(tmp_path)
+    settings = Settings(model_path=model, extra_model_path=DEMO_EXTRA_MODEL_PATH, device_type="cpu")
+    with caplog.at_level(logging.INFO, "hidream_server"):
+        make_plan(settings).announce()
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert DEMO_NOTICE not in caplog.messages
+
+
+def test_a_project_path_must_hold_an_inference_py(tmp_path):
+    with pytest.raises(ProjectPathError) as caught:
+        make_plan(Settings(**DEMO, project_path=tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert "-p" in str(caught.value)
+    (tmp_path / "inference.py").touch()
+    make_plan(Settings(**DEMO, project_path=tmp_path))
+
+
+def test_a_project_path_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ProjectPathError):
+        make_plan(Settings(**DEMO, project_path=tmp_path / "nowhere"))
+
+
+def test_what_cannot_be_served_is_refused(tmp_path: Path):
+    with pytest.raises(PathMissingError):
+        make_plan(Settings(model_path=tmp_path / "nowhere"))
+    with pytest.raises(ModelDirectoryError):
+        make_plan(Settings(model_path=tmp_path))
+
+
+def test_several_devices_are_refused_before_anything_starts(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
+    with pytest.raises(LayoutUnavailableError):
+        make_plan(Settings(**DEMO, devices=(0, 1), device_type="cpu"))
+
+
+def test_without_torch_nothing_else_is_looked_at(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(plan_module, "choose_model", lambda _settings: pytest.fail("looked"))
+    with pytest.raises(TorchMissingError):
+        make_plan(Settings(model_path=tmp_path))
+
+
+# The port
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def test_a_free_port_is_listened_on():
+    port = free_port()
+    with bind("127.0.0.1", port) as listener:
+        assert listener.getsockname() == ("127.0.0.1", port)
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+
+
+def test_a_port_can_be_opened_again_at_once_after_a_server_has_gone():
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        accepted, _ = listener.accept()
+        accepted.close()
+        client.recv(1)
+        client.close()
+    bind("127.0.0.1", port).close()
+
+
+def test_a_taken_port_is_refused_with_the_next_one_as_the_way_out():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTakenError) as caught:
+            bind("127.0.0.1", port)
+    message = str(caught.value)
+    assert f"Port {port}" in message
+    assert f"--port {port + 1}" in message
+    assert "\n" not in message
+
+
+def test_the_last_port_has_no_next_one(monkeypatch):
+    def taken(*_: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(socket.socket, "bind", taken)
+    with pytest.raises(PortTakenError) as caught:
+        bind("127.0.0.1", 65535)
+    assert "65536" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(99, "Cannot assign requested address"),
+        socket.gaierror(-2, "Name or service not known"),
+    ],
+    ids=["address", "name"],
+)
+def test_a_host_that_is_not_this_machine_is_not_blamed_on_the_port(monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket.socket, "bind", fail)
+    with pytest.raises(ConfigurationError) as caught:
+        bind("elsewhere.example", 8088)
+    assert not isinstance(caught.value, PortTakenError)
+    assert "elsewhere.example" in str(caught.value)
+    assert error.strerror in str(caught.value)
+
+
+def test_a_port_that_may_not_be_opened_is_not_called_taken(monkeypatch):
+    def forbidden(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    with pytest.raises(ConfigurationError) as caught:
+        bind("127.0.0.1", 80)
+    assert not isinstance(caught.value, PortTakenError)
+    assert "Port 80" in str(caught.value)
+    assert "Permission denied" in str(caught.value)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_an_ipv6_address_is_listened_on():
+    try:
+        listener = bind("::1", 0)
+    except ConfigurationError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with listener:
+        assert listener.family is socket.AF_INET6

@@ -1,0 +1,513 @@
+"""What every task store must do, whichever database it is on."""
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from hypothesis.strategies import integers
+from sqlalchemy.exc import IntegrityError
+
+from hidream_server.store.tasks import TaskStore
+from hidream_server.task import TRANSITIONS, Task, TaskParams, TaskState
+from tests.support import new_database, params
+
+#: Opens the same database again, as another process or the next run of the server would.
+Open = Callable[[], TaskStore]
+
+LEASE_S = 30.0
+
+
+@pytest.fixture(params=["sqlite"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    engines = []
+
+    def open_sqlite() -> TaskStore:
+        engines.append(new_database(tmp_path / "tasks.db"))
+        return TaskStore(engines[-1])
+
+    yield {"sqlite": open_sqlite}[request.param]
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def store(open_store: Open) -> TaskStore:
+    return open_store()
+
+
+def new_task(created_at: float = 1.0, task_params: TaskParams | None = None) -> Task:
+    return Task(
+        id=str(uuid.uuid4()),
+        state=TaskState.QUEUED,
+        params=task_params or params(),
+        created_at=created_at,
+    )
+
+
+def queued(store: TaskStore, count: int = 1, **changes: object) -> list[Task]:
+    new = [new_task(task_params=params(**changes)) for _ in range(count)]
+    store.insert(new)
+    return new
+
+
+def running(store: TaskStore, now: float = 100.0, **changes: object) -> Task:
+    """Return a task that has been submitted and claimed."""
+    queued(store, **changes)
+    [task] = store.claim("group", 1, now, LEASE_S)
+    return task
+
+
+def claim_of(task: Task) -> tuple[str, int]:
+    return task.id, task.attempt
+
+
+def completed(store: TaskStore, seconds: float, end: float, **changes: object) -> Task:
+    task = running(store, end - seconds, **changes)
+    assert store.complete(claim_of(task), end, ["p.png"], {})
+    return task
+
+
+#: Every write about a running task, as (name, call with store and claim).
+FENCED = {
+    "beat": lambda store, claim: store.beat(claim, 3, 1e9),
+    "complete": lambda store, claim: store.complete(claim, 200.0, ["stale.png"], {"x_s": 1.0}),
+    "fail": lambda store, claim: store.fail(claim, 200.0, "stale"),
+    "release": lambda store, claim: store.release(claim, crashed=False),
+    "release as crashed": lambda store, claim: store.release(claim, crashed=True),
+}
+each_fenced = pytest.mark.parametrize("write", FENCED.values(), ids=FENCED)
+
+
+def put_into(store: TaskStore, state: TaskState) -> Task:
+    """Return a task that has come to this state by itself."""
+    if state is TaskState.QUEUED:
+        return queued(store)[0]
+    task = running(store)
+    if state is TaskState.COMPLETED:
+        assert store.complete(claim_of(task), 150.0, ["a.png"], {"denoise_s": 2.0})
+    elif state is TaskState.FAILED:
+        assert store.fail(claim_of(task), 150.0, "out of memory")
+    found = store.get(task.id)
+    assert found is not None
+    assert found.state is state
+    return found
+
+
+REACHABLE = [TaskState.QUEUED, TaskState.PROCESSING, TaskState.COMPLETED, TaskState.FAILED]
+
+
+# Insert and read
+
+
+def test_an_inserted_task_is_read_back_as_it_was(store: TaskStore):
+    task = new_task(12.5, params(prompt="红色的圆 🎨 'quoted'\n", seed=2**53 - 1, num_images=3))
+    store.insert([task])
+    assert store.get(task.id) == task
+
+
+def test_an_unknown_id_is_none(store: TaskStore):
+    queued(store)
+    for task_id in (str(uuid.uuid4()), "", "%", "x\x00y", "'; DROP TABLE tasks; --"):
+        assert store.get(task_id) is None
+
+
+def test_all_tasks_are_inserted_or_none(store: TaskStore):
+    [there] = queued(store)
+    fresh = [new_task() for _ in range(3)]
+    with pytest.raises(IntegrityError):
+        store.insert([*fresh, there])
+    assert store.counts()[TaskState.QUEUED] == 1
+    assert all(store.get(task.id) is None for task in fresh)
+
+
+def test_inserting_nothing_adds_nothing(store: TaskStore):
+    store.insert([])
+    assert sum(store.counts().values()) == 0
+
+
+def test_counts_name_every_state(store: TaskStore):
+    assert store.counts() == dict.fromkeys(TaskState, 0)
+    for number, state in enumerate(reversed(REACHABLE), 1):
+        for _ in range(number):
+            put_into(store, state)
+    assert store.counts() == {
+        TaskState.FAILED: 1,
+        TaskState.COMPLETED: 2,
+        TaskState.PROCESSING: 3,
+        TaskState.QUEUED: 4,
+        TaskState.CANCELLED: 0,
+    }
+
+
+# Claim
+
+
+def test_the_oldest_tasks_are_claimed_first_in_the_order_of_submission(store: TaskStore):
+    tasks = [new_task(created_at) for created_at in (9.0, 1.0, 5.0, 1.0)]
+    store.insert(tasks)
+    ids = [task.id for task in tasks]
+    assert [task.id for task in store.claim("g", 3, 100.0, LEASE_S)] == ids[:3]
+    assert [task.id for task in store.claim("g", 3, 100.0, LEASE_S)] == ids[3:]
+    assert store.claim("g", 3, 100.0, LEASE_S) == []
+
+
+def test_no_more_are_claimed_than_asked_for(store: TaskStore):
+    queued(store, 3)
+    assert store.claim("g", 0, 100.0, LEASE_S) == []
+    assert len(store.claim("g", 2, 100.0, LEASE_S)) == 2
+    assert store.counts()[TaskState.QUEUED] == 1
+
+
+def test_a_claim_starts_an_attempt_and_is_what_the_table_says(store: TaskStore):
+    [submitted] = queued(store)
+    [task] = store.claim("g", 1, 100.0, LEASE_S)
+    assert task == replace(submitted, state=TaskState.PROCESSING, attempt=1, started_at=100.0)
+    assert store.get(task.id) == task
+
+
+def test_each_claim_is_a_new_attempt_that_starts_from_nothing(store: TaskStore):
+    task = running(store)
+    assert store.beat(claim_of(task), 3, 1e9)
+    assert store.release(claim_of(task), crashed=False)
+    [again] = store.claim("g", 1, 200.0, LEASE_S)
+    assert (again.id, again.attempt, again.started_at, again.steps_done) == (task.id, 2, 200.0, 0)
+
+
+def test_a_task_handed_back_keeps_its_place_in_the_queue(store: TaskStore):
+    first, second = queued(store, 2)
+    [task] = store.claim("g", 1, 100.0, LEASE_S)
+    store.release(claim_of(task), crashed=False)
+    assert [t.id for t in store.claim("g", 2, 100.0, LEASE_S)] == [first.id, second.id]
+
+
+def test_concurrent_claimers_never_get_the_same_task(open_store: Open):
+    store = open_store()
+    ids = {task.id for task in queued(store, 120)}
+    # Two threads to each of two stores: within a process and between processes.
+    stores = [store, store, other := open_store(), other]
+    taken: list[list[Task]] = [[] for _ in stores]
+    start = threading.Barrier(len(stores))
+
+    def take(number: int) -> None:
+        start.wait()
+        while got := stores[number].claim(f"g{number}", 1 + number % 3, 100.0, LEASE_S):
+            taken[number] += got
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counted = Counter(task.id for tasks in taken for task in tasks)
+    assert set(counted) == ids
+    assert set(counted.values()) == {1}
+    assert {task.attempt for tasks in taken for task in tasks} == {1}
+
+
+# Writes about a running task
+
+
+def test_a_beat_records_progress_and_renews_the_lease(store: TaskStore):
+    task = running(store, now=100.0)
+    assert store.beat(claim_of(task), 3, lease_until=200.0)
+    assert store.get(task.id) == replace(task, steps_done=3)
+    assert store.reap(150.0) == 0
+
+
+def test_completing_publishes_the_pictures(store: TaskStore):
+    task = running(store)
+    assert store.beat(claim_of(task), 3, 1e9)
+    assert store.complete(claim_of(task), 160.0, ["b.png", "a.png"], {"denoise_s": 1.5})
+    assert store.get(task.id) == replace(
+        task,
+        state=TaskState.COMPLETED,
+        completed_at=160.0,
+        steps_done=3,
+        pictures=("b.png", "a.png"),
+        timings={"denoise_s": 1.5},
+    )
+
+
+def test_failing_gives_the_reason(store: TaskStore):
+    task = running(store)
+    assert store.fail(claim_of(task), 160.0, "out of memory")
+    assert store.get(task.id) == replace(
+        task, state=TaskState.FAILED, completed_at=160.0, error="out of memory"
+    )
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_released_task_is_queued_and_only_crashes_are_counted(store: TaskStore, crashed: bool):
+    task = running(store)
+    for count in (1, 2):
+        assert store.release(claim_of(task), crashed)
+        found = store.get(task.id)
+        assert found is not None
+        assert (found.state, found.started_at, found.steps_done) == (TaskState.QUEUED, None, 0)
+        assert found.crashes == (count if crashed else 0)
+        [task] = store.claim("g", 1, 200.0, LEASE_S)
+        assert task.crashes == found.crashes
+
+
+@each_fenced
+def test_a_write_about_one_task_leaves_its_neighbours_alone(store: TaskStore, write):
+    neighbours = [running(store), *queued(store)]
+    [other] = store.claim("g", 1, 100.0, LEASE_S)
+    task = running(store)
+    assert write(store, claim_of(task))
+    assert store.get(neighbours[0].id) == neighbours[0]
+    assert store.get(other.id) == other
+
+
+@each_fenced
+def test_a_stale_attempt_changes_nothing_while_a_newer_one_runs(store: TaskStore, write):
+    stale = running(store)
+    assert store.reap(1e9) == 1
+    [newer] = store.claim("other group", 1, 300.0, LEASE_S)
+    assert newer.id == stale.id
+    assert write(store, claim_of(stale)) is False
+    assert store.get(newer.id) == newer
+    assert store.complete(claim_of(newer), 400.0, ["new.png"], {})
+
+
+@each_fenced
+def test_an_attempt_whose_lease_was_reaped_changes_nothing(store: TaskStore, write):
+    stale = running(store)
+    store.reap(1e9)
+    before = store.get(stale.id)
+    assert write(store, claim_of(stale)) is False
+    assert store.get(stale.id) == before
+
+
+@each_fenced
+def test_an_attempt_or_a_task_that_never_was_changes_nothing(store: TaskStore, write):
+    task = running(store)
+    assert write(store, (task.id, task.attempt + 1)) is False
+    assert write(store, (str(uuid.uuid4()), task.attempt)) is False
+    assert store.get(task.id) == task
+
+
+# Transitions
+
+
+@pytest.mark.parametrize("state", [state for state in REACHABLE if not TRANSITIONS[state]])
+def test_no_statement_leads_out_of_a_final_state(store: TaskStore, state: TaskState):
+    task = put_into(store, state)
+    for write in FENCED.values():
+        assert write(store, claim_of(task)) is False
+    assert store.reap(1e9) == 0
+    assert store.reap(float("inf")) == 0
+    assert store.claim("g", 10, 1e9, LEASE_S) == []
+    assert store.get(task.id) == task
+
+
+@each_fenced
+def test_no_statement_about_a_running_task_moves_a_queued_one(store: TaskStore, write):
+    [task] = queued(store)
+    assert write(store, (task.id, 0)) is False
+    assert store.get(task.id) == task
+
+
+# Leases
+
+
+def test_only_tasks_whose_lease_has_run_out_are_reaped(store: TaskStore):
+    early, late = running(store, now=100.0), running(store, now=150.0)
+    assert store.reap(100.0 + LEASE_S) == 0
+    assert store.reap(100.1 + LEASE_S) == 1
+    found = store.get(early.id)
+    assert found is not None
+    assert (found.state, found.started_at) == (TaskState.QUEUED, None)
+    assert (found.attempt, found.crashes) == (1, 0)
+    assert store.get(late.id) == late
+
+
+def test_at_the_end_of_time_everything_that_runs_is_reaped(store: TaskStore):
+    for state in REACHABLE:
+        put_into(store, state)
+        put_into(store, TaskState.PROCESSING)
+    assert store.reap(float("inf")) == len(REACHABLE) + 1
+    counts = store.counts()
+    assert counts[TaskState.PROCESSING] == 0
+    assert (counts[TaskState.COMPLETED], counts[TaskState.FAILED]) == (1, 1)
+
+
+# Sums
+
+
+def test_the_waiting_cost_is_that_of_queued_and_running_tasks(store: TaskStore):
+    assert store.waiting_cost() == 0.0
+    running(store, num_images=2)
+    queued(store, 2, num_images=3)
+    assert store.waiting_cost() == pytest.approx(8 * params().cost)
+
+
+def test_finished_tasks_do_not_wait(store: TaskStore):
+    put_into(store, TaskState.COMPLETED)
+    put_into(store, TaskState.FAILED)
+    assert store.waiting_cost() == 0.0
+
+
+def test_the_recent_speed_is_seconds_per_cost_of_the_tasks_completed_last(store: TaskStore):
+    assert store.recent_speed(2) is None
+    cost = params().cost
+    completed(store, seconds=100.0, end=1000.0)
+    completed(store, seconds=30.0, end=3000.0)
+    completed(store, seconds=10.0, end=2000.0, num_images=2)
+    assert store.recent_speed(1) == pytest.approx(30 / cost)
+    assert store.recent_speed(2) == pytest.approx(40 / (3 * cost))
+    assert store.recent_speed(20) == pytest.approx(140 / (4 * cost))
+
+
+def test_tasks_that_were_not_completed_have_no_speed(store: TaskStore):
+    for state in (TaskState.QUEUED, TaskState.PROCESSING, TaskState.FAILED):
+        put_into(store, state)
+    assert store.recent_speed(20) is None
+
+
+def test_the_speed_of_a_task_that_was_retried_is_that_of_its_last_attempt(store: TaskStore):
+    task = running(store, now=0.0)
+    store.release(claim_of(task), crashed=True)
+    [task] = store.claim("g", 1, 500.0, LEASE_S)
+    store.complete(claim_of(task), 520.0, [], {})
+    assert store.recent_speed(20) == pytest.approx(20 / task.params.cost)
+
+
+# Durability
+
+
+def test_everything_is_there_after_the_store_is_opened_again(open_store: Open):
+    store = open_store()
+    before = [put_into(store, state) for state in (*reversed(REACHABLE), TaskState.QUEUED)]
+    again = open_store()
+    assert [again.get(task.id) for task in before] == [store.get(task.id) for task in before]
+    assert again.counts() == store.counts()
+
+
+def test_the_order_of_submission_survives_a_reopening(open_store: Open):
+    ids = [task.id for task in queued(open_store(), 3)]
+    ids += [task.id for task in queued(open_store(), 3)]
+    assert [task.id for task in open_store().claim("g", 9, 100.0, LEASE_S)] == ids
+
+
+# Any order of statements
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A store against a plain dictionary that obeys the table of transitions."""
+
+    open: Open
+
+    @initialize()
+    def begin(self) -> None:
+        self.store = type(self).open()
+        self.expected: dict[str, Task] = {}
+        self.now = 100.0
+        self.stale: list[tuple[str, int]] = []
+
+    @rule()
+    def submit(self) -> None:
+        [task] = queued(self.store)
+        self.expected[task.id] = task
+
+    @rule(count=integers(1, 3))
+    def claim(self, count: int) -> None:
+        waiting = [t for t in self.expected.values() if t.state is TaskState.QUEUED][:count]
+        for task in waiting:
+            self.expected[task.id] = replace(
+                task,
+                state=TaskState.PROCESSING,
+                attempt=task.attempt + 1,
+                started_at=self.now,
+            )
+        claimed = self.store.claim("g", count, self.now, LEASE_S)
+        assert claimed == [self.expected[task.id] for task in waiting]
+
+    @precondition(lambda self: self._running())
+    @rule(place=integers(0, 20), crashed=integers(0, 1))
+    def hand_back(self, place: int, crashed: int) -> None:
+        task = self._pick(place)
+        assert self.store.release(claim_of(task), bool(crashed))
+        self._ended(task, state=TaskState.QUEUED, started_at=None, crashes=task.crashes + crashed)
+
+    @precondition(lambda self: self._running())
+    @rule(place=integers(0, 20))
+    def complete(self, place: int) -> None:
+        task = self._pick(place)
+        assert self.store.complete(claim_of(task), self.now, ["a.png"], {})
+        self._ended(task, state=TaskState.COMPLETED, completed_at=self.now, pictures=("a.png",))
+
+    @precondition(lambda self: self._running())
+    @rule(place=integers(0, 20))
+    def fail(self, place: int) -> None:
+        task = self._pick(place)
+        assert self.store.fail(claim_of(task), self.now, "reason")
+        self._ended(task, state=TaskState.FAILED, completed_at=self.now, error="reason")
+
+    @rule(seconds=integers(1, 40))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule()
+    def reap(self) -> None:
+        expired = [t for t in self._running() if t.started_at + LEASE_S < self.now]
+        assert self.store.reap(self.now) == len(expired)
+        for task in expired:
+            self._ended(task, state=TaskState.QUEUED, started_at=None)
+
+    @invariant()
+    def stale_claims_change_nothing(self) -> None:
+        for claim in getattr(self, "stale", [])[-2:]:
+            for write in FENCED.values():
+                assert write(self.store, claim) is False
+
+    @invariant()
+    def the_table_is_as_expected(self) -> None:
+        expected = getattr(self, "expected", {})
+        counted = Counter(task.state for task in expected.values())
+        for task in expected.values():
+            assert self.store.get(task.id) == task
+        if expected:
+            assert self.store.counts() == {state: counted[state] for state in TaskState}
+
+    def _running(self) -> list[Task]:
+        return [t for t in self.expected.values() if t.state is TaskState.PROCESSING]
+
+    def _pick(self, place: int) -> Task:
+        tasks = self._running()
+        return tasks[place % len(tasks)]
+
+    def _ended(self, task: Task, **changes: object) -> None:
+        self.expected[task.id] = replace(task, **changes)
+        self.stale.append(claim_of(task))
+
+
+def test_any_order_of_statements_keeps_to_the_table_of_transitions(
+    open_store: Open, tmp_path_factory: pytest.TempPathFactory
+):
+    engines = []
+
+    def fresh() -> TaskStore:
+        engines.append(new_database(tmp_path_factory.mktemp("store") / "tasks.db"))
+        return TaskStore(engines[-1])
+
+    machine = type("Machine", (StoreMachine,), {"open": staticmethod(fresh)})
+    run_state_machine_as_test(
+        machine,
+        settings=hypothesis_settings(max_examples=12, stateful_step_count=25, deadline=None),
+    )
+    for engine in engines:
+        engine.dispose()

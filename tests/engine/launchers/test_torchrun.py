@@ -1,0 +1,138 @@
+"""How ranks are started: the command, the environment, and what is said without torch."""
+
+import asyncio
+import importlib.util
+import sys
+
+import pytest
+
+from hidream_server.engine.launchers import torchrun
+from hidream_server.engine.launchers.launcher import LaunchOrder
+from hidream_server.engine.launchers.torchrun import TorchrunLauncher, require_torch
+from hidream_server.errors import TorchMissingError
+from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
+
+ORDER = LaunchOrder(
+    size=4,
+    host="127.0.0.1",
+    port=4711,
+    token="secret",
+    environment={"ASCEND_RT_VISIBLE_DEVICES": "0,1,2,3"},
+)
+
+
+class Started(Exception):
+    """Raised in place of starting a process; carries how it would have been started."""
+
+    def __init__(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
+        super().__init__(command)
+        self.command = command
+        self.environment = environment
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Return a function that gives the command and the environment of a start."""
+
+    async def catch(*command: str, env: dict[str, str], **_: object) -> None:
+        raise Started(command, env)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", catch)
+
+    def start(order: LaunchOrder = ORDER) -> Started:
+        with pytest.raises(Started) as caught:
+            asyncio.run(TorchrunLauncher().start(order))
+        return caught.value
+
+    return start
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    really_find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "torch" else really_find(name, *rest),
+    )
+
+
+def value_of(command: tuple[str, ...], flag: str) -> str:
+    return command[command.index(flag) + 1]
+
+
+def test_the_agent_is_run_as_a_module_so_that_no_torchrun_on_path_is_needed(start):
+    command = start().command
+    assert command[:3] == (sys.executable, "-m", "torch.distributed.run")
+    assert command[-2:] == ("-m", "hidream_server.worker")
+
+
+def test_the_agent_starts_as_many_ranks_as_ordered_and_never_starts_them_again(start):
+    command = start().command
+    assert value_of(command, "--nproc-per-node") == "4"
+    assert value_of(command, "--nnodes") == "1"
+    assert value_of(command, "--max-restarts") == "0"
+
+
+def test_the_ranks_meet_on_the_loopback_at_a_port_that_is_free(start):
+    command = start().command
+    assert value_of(command, "--rdzv-endpoint") == "127.0.0.1:0"
+    assert value_of(command, "--local-addr") == "127.0.0.1"
+    assert start().environment["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+def test_the_ranks_are_told_where_their_supervisor_is(start, monkeypatch):
+    monkeypatch.setenv(CONTROL_ADDRESS, "10.0.0.1:1")
+    monkeypatch.setenv(CONTROL_TOKEN, "of another server")
+    environment = start().environment
+    assert environment[CONTROL_ADDRESS] == "127.0.0.1:4711"
+    assert environment[CONTROL_TOKEN] == "secret"
+
+
+def test_the_token_is_not_on_the_command_line_where_everybody_could_read_it(start):
+    assert not any("secret" in part for part in start().command)
+
+
+def test_what_the_user_has_exported_is_kept(start, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HCCL_CONNECT_TIMEOUT", "600")
+    environment = start().environment
+    assert environment["GLOO_SOCKET_IFNAME"] == "eth1"
+    assert environment["HF_HUB_OFFLINE"] == "0"
+    assert environment["HCCL_CONNECT_TIMEOUT"] == "600"
+
+
+def test_nothing_is_fetched_by_default(start, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert start().environment["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_devices_that_were_chosen_beat_an_exported_list(start, monkeypatch):
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "7")
+    assert start().environment["ASCEND_RT_VISIBLE_DEVICES"] == "0,1,2,3"
+
+
+def test_starting_leaves_this_process_own_environment_alone(start, monkeypatch):
+    monkeypatch.delenv(CONTROL_TOKEN, raising=False)
+    start()
+    assert CONTROL_TOKEN not in torchrun.os.environ
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_without_torch_the_error_names_the_interpreter_and_the_fix(start):
+    with pytest.raises(TorchMissingError) as caught:
+        asyncio.run(TorchrunLauncher().start(ORDER))
+    message = str(caught.value)
+    assert sys.executable in message
+    assert "scripts/start_hidream_service.sh" in message
+    assert "pip install" in message
+    assert "\n" not in message
+
+
+def test_with_torch_nothing_is_said():
+    require_torch()
+
+
+def test_killing_what_was_never_started_is_no_error():
+    asyncio.run(TorchrunLauncher().kill())

@@ -1,0 +1,239 @@
+"""The rules by which tasks move, on a real table with a clock that is set by hand."""
+
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from hidream_server.queue.task_queue import LEASE_S, UNMEASURED_SPEED, TaskQueue, draw_seed
+from hidream_server.store.tasks import TaskStore
+from hidream_server.task import Task, TaskState
+from tests.support import new_database, params
+
+MAX_ATTEMPTS = 3
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    engine = new_database(tmp_path / "tasks.db")
+    yield TaskStore(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def queue(store: TaskStore, clock: Clock) -> TaskQueue:
+    return TaskQueue(store, MAX_ATTEMPTS, clock)
+
+
+def claim(queue: TaskQueue) -> Task:
+    [task] = queue.claim("group", 1)
+    return task
+
+
+def complete_after(queue: TaskQueue, clock: Clock, seconds: float) -> None:
+    task = claim(queue)
+    clock.now += seconds
+    assert queue.complete((task.id, task.attempt), ["a.png"], {})
+
+
+def test_submitted_tasks_are_queued_in_order_with_ids_of_their_own(queue, clock):
+    asked = [params(seed=seed) for seed in (3, 1, 2)]
+    tasks = queue.submit(asked)
+    assert [task.params for task in tasks] == asked
+    assert len({uuid.UUID(task.id) for task in tasks}) == 3
+    for task in tasks:
+        assert (task.state, task.created_at) == (TaskState.QUEUED, clock.now)
+        assert queue.get(task.id) == task
+    assert [task.id for task in queue.claim("g", 3)] == [task.id for task in tasks]
+
+
+def test_an_unknown_task_is_none(queue):
+    assert queue.get("unknown") is None
+
+
+def test_listeners_hear_of_a_submission_once_and_after_it_is_kept(queue, store):
+    heard = []
+    queue.on_submit(lambda: heard.append(("a", store.counts()[TaskState.QUEUED])))
+    queue.on_submit(lambda: heard.append(("b", store.counts()[TaskState.QUEUED])))
+    queue.submit([params(), params()])
+    assert heard == [("a", 2), ("b", 2)]
+
+
+def test_listeners_hear_nothing_of_a_submission_that_failed(queue, store, monkeypatch):
+    def fail(_tasks: object) -> None:
+        raise OSError("disk full")
+
+    heard = []
+    queue.on_submit(lambda: heard.append(1))
+    monkeypatch.setattr(store, "insert", fail)
+    with pytest.raises(OSError, match="disk full"):
+        queue.submit([params()])
+    assert heard == []
+
+
+def test_submissions_from_many_threads_are_all_kept(queue):
+    threads = [threading.Thread(target=queue.submit, args=([params()] * 2,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert queue.counts()[TaskState.QUEUED] == 16
+
+
+def test_a_drawn_seed_is_short_enough_to_type_and_differs():
+    seeds = [draw_seed() for _ in range(100)]
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert len(set(seeds)) > 90
+
+
+# Estimates
+
+
+def test_before_anything_was_measured_the_estimate_is_a_guess_by_cost(queue):
+    assert queue.estimate([params()]) == [pytest.approx(params().cost * UNMEASURED_SPEED)]
+
+
+def test_an_estimate_counts_what_waits_what_runs_and_what_comes_before(queue, clock):
+    queue.submit([params()])
+    complete_after(queue, clock, seconds=8.0)
+    speed = 8.0 / params().cost
+    assert queue.estimate([params()]) == [pytest.approx(8.0)]
+    queue.submit([params(), params()])
+    claim(queue)
+    estimates = queue.estimate([params(), params(num_images=2)])
+    assert estimates == [
+        pytest.approx(3 * params().cost * speed),
+        pytest.approx(5 * params().cost * speed),
+    ]
+
+
+def test_the_speed_follows_the_latest_tasks(queue, clock):
+    queue.submit([params()] * 25)
+    for _ in range(5):
+        complete_after(queue, clock, seconds=100.0)
+    for _ in range(20):
+        complete_after(queue, clock, seconds=2.0)
+    assert queue.estimate([params()]) == [pytest.approx(2.0)]
+
+
+# Claims
+
+
+def test_a_claim_holds_until_the_lease_runs_out(queue, store, clock):
+    queue.submit([params()])
+    task = claim(queue)
+    assert task.started_at == clock.now
+    assert store.reap(clock.now + LEASE_S) == 0
+    assert store.reap(clock.now + LEASE_S + 0.1) == 1
+
+
+def test_a_beat_keeps_the_claim_and_records_progress(queue, store, clock):
+    queue.submit([params()])
+    task = claim(queue)
+    clock.now += LEASE_S - 1
+    assert queue.beat((task.id, task.attempt), 2)
+    assert store.reap(clock.now + LEASE_S) == 0
+    assert queue.get(task.id).progress == 50
+
+
+def test_a_beat_tells_that_the_claim_is_gone(queue, clock):
+    queue.submit([params()])
+    task = claim(queue)
+    queue.recover()
+    assert queue.beat((task.id, task.attempt), 2) is False
+
+
+def test_completing_and_failing_take_the_time_from_the_clock(queue, clock):
+    queue.submit([params(), params()])
+    first, second = queue.claim("g", 2)
+    clock.now += 5
+    assert queue.complete((first.id, 1), ["a.png"], {"denoise_s": 4.0})
+    assert queue.fail((second.id, 1), "out of memory")
+    for task in (queue.get(first.id), queue.get(second.id)):
+        assert task.processing_time == 5
+    assert queue.get(first.id).pictures == ("a.png",)
+    assert queue.get(second.id).error == "out of memory"
+
+
+# Giving back
+
+
+def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
+    queue.submit([params()])
+    for attempt in range(1, 3 * MAX_ATTEMPTS):
+        task = claim(queue)
+        assert (task.attempt, task.crashes) == (attempt, 0)
+        assert queue.hand_back((task.id, task.attempt))
+    assert queue.get(task.id).state is TaskState.QUEUED
+
+
+def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queue, clock):
+    [submitted] = queue.submit([params()])
+    for crashes in range(1, MAX_ATTEMPTS):
+        assert queue.crashed(claim(queue), "rank 0 left")
+        found = queue.get(submitted.id)
+        assert (found.state, found.crashes, found.error) == (TaskState.QUEUED, crashes, "")
+    clock.now += 7
+    assert queue.crashed(claim(queue), "rank 1 left")
+    failed = queue.get(submitted.id)
+    assert failed.state is TaskState.FAILED
+    assert failed.completed_at == clock.now
+    assert f"{MAX_ATTEMPTS} times" in failed.error
+    assert "rank 1 left" in failed.error
+    assert "rank 0" not in failed.error
+    assert queue.claim("g", 1) == []
+
+
+def test_with_one_attempt_the_first_crash_is_the_last(store, clock):
+    queue = TaskQueue(store, 1, clock)
+    [task] = queue.submit([params()])
+    assert queue.crashed(claim(queue), "rank 0 left")
+    assert queue.get(task.id).state is TaskState.FAILED
+
+
+def test_handing_back_does_not_forget_earlier_crashes(queue):
+    queue.submit([params()])
+    queue.crashed(claim(queue), "rank 0 left")
+    task = claim(queue)
+    queue.hand_back((task.id, task.attempt))
+    assert claim(queue).crashes == 1
+
+
+@pytest.mark.parametrize("crashes", [0, MAX_ATTEMPTS - 1])
+def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashes):
+    queue.submit([params()])
+    for _ in range(crashes):
+        queue.crashed(claim(queue), "rank 0 left")
+    stale = claim(queue)
+    queue.recover()
+    newer = claim(queue)
+    assert queue.crashed(stale, "late news") is False
+    assert queue.get(newer.id) == newer
+
+
+def test_recovering_queues_everything_that_runs_and_counts_no_crash(queue):
+    tasks = queue.submit([params()] * 3)
+    first, _second = queue.claim("g", 2)
+    queue.complete((first.id, 1), [], {})
+    assert queue.recover() == 1
+    assert queue.recover() == 0
+    assert queue.counts()[TaskState.QUEUED] == 2
+    again = queue.claim("g", 2)
+    assert [task.id for task in again] == [task.id for task in tasks[1:]]
+    assert [(task.attempt, task.crashes) for task in again] == [(2, 0), (1, 0)]
