@@ -162,21 +162,35 @@ class AutoencoderTrainer:
         self.optimiser.load_state_dict(state["optimiser"])
 
 
+@torch.no_grad()
+def _rescale(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
+    """Let the encoder end in `(latents - mean) / spread`."""
+    out, channels = vae.encoder.conv_out, settings.LATENT_CHANNELS
+    out.weight[:channels] /= spread[:, None, None, None]
+    out.bias[:channels] = (out.bias[:channels] - mean) / spread
+
+
+@torch.no_grad()
 def finished(path: Path) -> AutoencoderKL:
     """Return the averaged autoencoder of a checkpoint, its latents already of unit spread."""
     state = torch.load(path)
     vae = AutoencoderKL(**settings.AUTOENCODER)
-    with torch.no_grad():
-        for live, mean in zip(vae.parameters(), state["average"]["values"], strict=True):
-            live.copy_(mean)
-        out, channels = vae.encoder.conv_out, settings.LATENT_CHANNELS
-        mean, spread = (state["scale"][name].flatten() for name in ("mean", "spread"))
-        out.weight[:channels] /= spread[:, None, None, None]
-        out.bias[:channels] = (out.bias[:channels] - mean) / spread
-        out.weight[channels:] = 0
-        # Log variance of the posterior: the noise the decoder was trained with is the model's own.
-        out.bias[channels:] = 2 * math.log(0.05)
+    for live, mean in zip(vae.parameters(), state["average"]["values"], strict=True):
+        live.copy_(mean)
+    scale = state["scale"]
+    _rescale(vae, scale["mean"].flatten(), scale["spread"].flatten())
+    # Log variance of the posterior: a constant, as no variance was learned.
+    vae.encoder.conv_out.weight[settings.LATENT_CHANNELS :] = 0
+    vae.encoder.conv_out.bias[settings.LATENT_CHANNELS :] = 2 * math.log(0.05)
     return vae.eval()
+
+
+@torch.no_grad()
+def whitened(vae: AutoencoderKL, spread: Tensor) -> AutoencoderKL:
+    """Return the same autoencoder with each latent channel divided by its `spread`."""
+    _rescale(vae, torch.zeros_like(spread), spread)
+    vae.decoder.conv_in.weight *= spread[:, None, None]
+    return vae
 
 
 def train(rank: int, run: AutoencoderRun) -> None:

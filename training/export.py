@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +72,10 @@ def fresh_components(seed: int) -> Components:
     """Build every part with random weights and learned vocabularies."""
     torch.manual_seed(seed)
     captions = vocabulary.sample_captions(seed)
-    clips = [vocabulary.clip_tokenizer(captions, seed + n) for n in (1, 2)]
-    llama_tokenizer = vocabulary.llama_tokenizer(captions)
+    words = vocabulary.t5_tokenizer(captions)
+    pieces = vocabulary.split_words(captions, words)
+    clips = [vocabulary.clip_tokenizer(pieces, seed + n) for n in (1, 2)]
+    llama_tokenizer = vocabulary.llama_tokenizer(pieces)
     return Components(
         clip=_clip(clips[0]),
         clip_2=_clip(clips[1]),
@@ -80,7 +83,7 @@ def fresh_components(seed: int) -> Components:
         llama=_llama(llama_tokenizer),
         clip_tokenizer=clips[0],
         clip_tokenizer_2=clips[1],
-        t5_tokenizer=vocabulary.t5_tokenizer(captions),
+        t5_tokenizer=words,
         llama_tokenizer=llama_tokenizer,
         transformer=HiDreamImageTransformer2DModel(**settings.TRANSFORMER),
         vae=AutoencoderKL(**settings.AUTOENCODER),
@@ -141,8 +144,6 @@ def _write(parts: Components, root: Path) -> None:
 
 def _save_half(part: torch.nn.Module, folder: Path) -> None:
     # Half precision on disk halves the repository's weight; it is computed in single precision.
-    from copy import deepcopy
-
     half = deepcopy(part).half()
     half.save_pretrained(folder)
 

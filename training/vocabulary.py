@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from random import Random
@@ -20,6 +21,21 @@ def sample_captions(seed: int = 0, count: int = _CAPTIONS) -> list[str]:
     rng = Random(seed)
     captions = [caption(draw_scene(rng), rng, rng.choice(("en", "zh"))) for _ in range(count)]
     return captions + list(JUNK)
+
+
+def split_words(captions: list[str], words: T5Tokenizer) -> list[str]:
+    """Return the captions with every Chinese word on its own.
+
+    Chinese has no spaces: learned from whole captions, one piece would hold half a sentence, and
+    new combinations would be new pieces.
+    """
+    pieces: list[str] = []
+    for text in captions:
+        if text.isascii():
+            pieces.append(text)
+        else:
+            pieces += [piece.strip("▁") for piece in words.tokenize(text)]
+    return [piece for piece in pieces if piece]
 
 
 def _byte_alphabet() -> list[str]:
@@ -61,8 +77,6 @@ def clip_tokenizer(captions: list[str], seed: int) -> CLIPTokenizer:
 
 
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:
-    import json
-
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
 
