@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
@@ -41,7 +40,8 @@ class AutoencoderRun:
     seed: int = 0
     processes: int = 2
     half: bool = True
-    decoder_only: bool = False
+    #: A finished run whose encoder stays as it is, while the decoder learns on.
+    decoder_of: str = ""
 
 
 class LatentScale(nn.Module):
@@ -97,8 +97,8 @@ class AutoencoderTrainer:
         keep_constants(self.vae)
         self.vae.to(memory_format=torch.channels_last)
         self.scale = LatentScale(settings.LATENT_CHANNELS)
-        if run.decoder_only:
-            self.vae.encoder.requires_grad_(False)
+        if run.decoder_of:
+            self._take_over(Path(run.decoder_of))
         self.parameters = [p for p in self.vae.parameters() if p.requires_grad]
         groups = [{"params": [p], "base": self._base_rate(p)} for p in self.parameters]
         self.optimiser = torch.optim.AdamW(groups, 0.0, (0.9, 0.98), weight_decay=0.0)
@@ -106,6 +106,14 @@ class AutoencoderTrainer:
         self.source = CropSource(run.seed * 1000 + rank + 1)
         self.noise = torch.Generator().manual_seed(run.seed * 1000 + rank)
         self.done = 0
+
+    def _take_over(self, path: Path) -> None:
+        state = torch.load(path)
+        with torch.no_grad():
+            for live, mean in zip(self.vae.parameters(), state["average"]["values"], strict=True):
+                live.copy_(mean)
+        self.scale.load_state_dict(state["scale"])
+        self.vae.encoder.requires_grad_(False)
 
     def _base_rate(self, parameter: Tensor) -> float:
         # Wide layers sum many steps at once and need smaller ones; one rate for all stalls.
@@ -136,7 +144,7 @@ class AutoencoderTrainer:
             group["lr"] = group["base"] * rate
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if not run.decoder_only:
+        if not run.decoder_of:
             self.scale.follow(raw.detach(), max(0.01, 1 / (self.done + 1)))
         self.average.update()
         self.done += 1
@@ -215,5 +223,5 @@ def train(rank: int, run: AutoencoderRun) -> None:
             with (folder / "autoencoder.log").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             losses.clear()
-        if rank == 0 and (trainer.done % 500 == 0 or trainer.done == run.steps):
+        if rank == 0 and (trainer.done % 200 == 0 or trainer.done == run.steps):
             trainer.save(checkpoint)

@@ -142,7 +142,7 @@ _FEATURE_ZH = {
     "trees": ("树", "树木", "松树", "森林"),
 }
 _NOUN_ZH = ("风景", "景色", "风光")
-_GLUE_ZH = ("背景", "背景上", "一个", "的", "上", "在", "有", "和", "有雪的", "雪山", "雪", "，", "、")
+_GLUE_ZH = ("背景", "背景上", "一个", "的", "上", "在", "有", "和", "有雪的", "雪山", "雪")
 
 
 def _mountains_en(scene: Landscape, rng: Random) -> str:
@@ -280,5 +280,12 @@ def chinese_words() -> set[str]:
     """Return the words Chinese captions are made of, for a tokenizer that must split them."""
     tables = (_SIZE_ZH, _PLACE_ZH, _SHAPE_ZH, _TIME_ZH, _GROUND_ZH, _FEATURE_ZH)
     words = {word for table in tables for choices in table.values() for word in choices}
-    words |= {*_COLOUR_ZH.values(), *_MOUNTAIN_ZH.values(), *_PRAISE_ZH, *_NOUN_ZH, *_GLUE_ZH}
+    words |= {
+        *_COLOUR_ZH.values(),
+        *_MOUNTAIN_ZH.values(),
+        *_PRAISE_ZH,
+        *_NOUN_ZH,
+        *_GLUE_ZH,
+        *"，、",
+    }
     return words - {""}

@@ -114,7 +114,6 @@ class CountedTransformer:
             return output.permute(0, 2, 3, 1).flatten(2)[:, : rows * columns]
         return patches(output, size)
 
-
     def picture(self, latents: Tensor, timesteps: Tensor, text: TextStates) -> Tensor:
         """Return the output in the shape of `latents`."""
         size = self.transformer.config.patch_size

@@ -83,14 +83,8 @@ def _draw_landscape(rng: Random) -> Landscape:
     )
 
 
-_OBJECTS = {
-    key: n
-    for n, key in enumerate(product(COLOURS, SHAPES, COLOURS))
-}
-_LANDSCAPES = {
-    key: n
-    for n, key in enumerate(product(TIMES, MOUNTAINS, (False, True), WATERS))
-}
+_OBJECTS = {key: n for n, key in enumerate(product(COLOURS, SHAPES, COLOURS))}
+_LANDSCAPES = {key: n for n, key in enumerate(product(TIMES, MOUNTAINS, (False, True), WATERS))}
 
 
 def held_out(scene: Scene) -> bool:

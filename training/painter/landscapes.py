@@ -108,7 +108,7 @@ def _cloud(dx: Array, dy: Array, puffs: list[tuple[float, float, float]]) -> Arr
 
 def _peaks(canvas: Canvas, body_x: float, rng: np.random.Generator) -> list[tuple[float, ...]]:
     """Return (x, rise, left slope, right slope) of peaks; low ones under the sun or moon."""
-    count = int(round(canvas.width * rng.uniform(2.6, 3.6)))
+    count = round(canvas.width * rng.uniform(2.6, 3.6))
     peaks = []
     for n in range(count):
         x = (n + rng.uniform(0.25, 0.75)) * canvas.width / count
@@ -196,11 +196,14 @@ def _paint_trees(canvas, scene, light, rng) -> None:
         right = canvas.width - rng.uniform(0.03, 0.3, int(rng.integers(1, 3)))
         spots = [*left, *right]
     for x in spots:
-        _paint_pine(canvas, x, canvas.height * rng.uniform(0.88, 0.96), rng.uniform(0.2, 0.3), light)
+        foot = canvas.height * rng.uniform(0.88, 0.96)
+        _paint_pine(canvas, x, foot, rng.uniform(0.2, 0.3), light)
 
 
 def _paint_pine(canvas, x: float, foot: float, tall: float, light: Array) -> None:
-    trunk = lambda dx, dy: np.maximum(np.abs(dx) - 0.05 * tall, np.abs(dy) - 0.1 * tall)  # noqa: E731
+    def trunk(dx: Array, dy: Array) -> Array:
+        return np.maximum(np.abs(dx) - 0.05 * tall, np.abs(dy) - 0.1 * tall)
+
     canvas.fill_near(trunk, (x, foot - 0.06 * tall), tall, np.array(_TRUNK, np.float32) * light)
     for level, half in ((0.12, 0.3), (0.36, 0.24), (0.6, 0.17)):
         base, tip = -level * tall, -(level + 0.42) * tall
