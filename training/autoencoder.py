@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
@@ -65,9 +66,10 @@ class LatentScale(nn.Module):
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Penalise wrong colours, and wrong edges once more."""
+    """Penalise wrong colours, and once more wrong edges and tints of whole areas."""
     error = output - target
     loss = error.abs().mean() + 2.0 * error.square().mean()
+    loss = loss + F.avg_pool2d(error, 16).abs().mean()
     for axis in (-1, -2):
         loss = loss + 0.5 * error.diff(dim=axis).abs().mean()
     return loss

@@ -37,9 +37,10 @@ class CountedAttention:
             text = self._project(attn, encoder_hidden_states, "_t")
             q, k, v = (torch.cat(pair, 1) for pair in zip((q, k, v), text, strict=True))
         q, k = _rotate(q, image_rotary_emb), _rotate(k, image_rotary_emb)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.bias.to(q.dtype)
-        )
+        # In single precision always: in half, the CPU kernel is slow at going backwards.
+        heads = (part.float().transpose(1, 2) for part in (q, k, v))
+        with torch.autocast("cpu", enabled=False):
+            mixed = F.scaled_dot_product_attention(*heads, self.bias)
         mixed = mixed.transpose(1, 2).flatten(2)
         if encoder_hidden_states is None:
             return attn.to_out(mixed)

@@ -25,6 +25,7 @@ _SHARD = 100
 def make_shards(folder: Path, vae: AutoencoderKL, numbers: list[int], seed: int = 0) -> None:
     """Write the numbered shards that are missing; shard n has size n modulo four."""
     folder.mkdir(parents=True, exist_ok=True)
+    vae = vae.to(memory_format=torch.channels_last)
     for number in numbers:
         path = folder / f"shard-{number:05d}.pt"
         if not path.exists():

@@ -7,7 +7,15 @@ import math
 from collections import Counter
 from random import Random
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
 from . import settings

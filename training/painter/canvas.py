@@ -11,7 +11,7 @@ Array = np.ndarray
 Colour = tuple[float, float, float] | Array
 
 #: Width of an edge in pixels: a little soft, as a camera's is.
-_EDGE_PIXELS = 1.5
+_EDGE_PIXELS = 2.0
 
 
 class Canvas:
