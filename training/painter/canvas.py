@@ -5,10 +5,14 @@ Lengths are in units of the shorter side; x grows to the right and y downwards f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 Array = np.ndarray
 Colour = tuple[float, float, float] | Array
+#: Signed distance, negative inside, from coordinates relative to a centre.
+Shape = Callable[[Array, Array], Array]
 
 #: Width of an edge in pixels: a little soft, as a camera's is.
 _EDGE_PIXELS = 2.0
@@ -38,8 +42,10 @@ class Canvas:
     def fill(self, distance: Array, colour: Colour, opacity: float = 1.0) -> None:
         self.blend(self.coverage(distance) * opacity, colour)
 
-    def fill_near(self, shape, centre: tuple[float, float], reach: float, colour: Colour) -> None:
-        """Fill `shape(dx, dy)` where it can be seen: within `reach` of its centre."""
+    def fill_near(
+        self, shape: Shape, centre: tuple[float, float], reach: float, colour: Colour
+    ) -> None:
+        """Fill `shape` where it can be seen: within `reach` of its centre."""
         cx, cy = centre
         xs = np.flatnonzero(np.abs(self.x[0] - cx) <= reach)
         ys = np.flatnonzero(np.abs(self.y[:, 0] - cy) <= reach)

@@ -29,8 +29,11 @@ _GROUND = {"meadow": (104, 168, 70), "wheat": (222, 184, 74), "flowers": (92, 15
 _PETALS = ((226, 60, 70), (250, 214, 70), (240, 130, 190), (250, 250, 250))
 _PINE, _TRUNK = (34, 96, 62), (96, 66, 44)
 
+Rng = np.random.Generator
+Peak = tuple[float, float, float, float]
 
-def paint_landscape(canvas: Canvas, scene: Landscape, rng: np.random.Generator) -> None:
+
+def paint_landscape(canvas: Canvas, scene: Landscape, rng: Rng) -> None:
     horizon = canvas.height * rng.uniform(0.56, 0.62)
     light = np.array(_LIGHT[scene.time], np.float32)
     body_x = canvas.width * rng.uniform(0.18, 0.82)
@@ -61,7 +64,7 @@ def _paint_sky(canvas: Canvas, scene: Landscape, horizon: float) -> None:
     canvas.blend(1.0, row)
 
 
-def _paint_stars(canvas: Canvas, body: tuple[float, float], rng: np.random.Generator) -> None:
+def _paint_stars(canvas: Canvas, body: tuple[float, float], rng: Rng) -> None:
     # Painted last, so that the water need not mirror them; high, so that they clear the peaks.
     for _ in range(int(rng.integers(10, 17) * canvas.width)):
         x, y = rng.uniform(0.02, canvas.width - 0.02), rng.uniform(0.02, 0.25 * canvas.height)
@@ -72,12 +75,12 @@ def _paint_stars(canvas: Canvas, body: tuple[float, float], rng: np.random.Gener
             )
 
 
-def _body_height(canvas: Canvas, scene: Landscape, rng: np.random.Generator) -> float:
+def _body_height(canvas: Canvas, scene: Landscape, rng: Rng) -> float:
     low, high = (0.27, 0.38) if scene.time == "sunset" else (0.12, 0.24)
     return canvas.height * rng.uniform(low, high)
 
 
-def _paint_body(canvas: Canvas, scene: Landscape, x: float, y: float, rng) -> None:
+def _paint_body(canvas: Canvas, scene: Landscape, x: float, y: float, rng: Rng) -> None:
     radius = rng.uniform(0.085, 0.11) if scene.time == "sunset" else rng.uniform(0.06, 0.08)
     away = np.hypot(canvas.x - x, canvas.y - y)
     colour = _BODY[scene.time]
@@ -86,7 +89,7 @@ def _paint_body(canvas: Canvas, scene: Landscape, x: float, y: float, rng) -> No
     canvas.fill(away - radius, colour)
 
 
-def _paint_clouds(canvas: Canvas, scene: Landscape, body_x: float, rng) -> None:
+def _paint_clouds(canvas: Canvas, scene: Landscape, body_x: float, rng: Rng) -> None:
     count = int(rng.integers(3, 5))
     slots = (np.arange(count) + rng.uniform(0.3, 0.7, count)) * canvas.width / count
     if scene.body:
@@ -106,7 +109,7 @@ def _cloud(dx: Array, dy: Array, puffs: list[tuple[float, float, float]]) -> Arr
     return np.maximum(union, dy - 0.35)
 
 
-def _peaks(canvas: Canvas, body_x: float, rng: np.random.Generator) -> list[tuple[float, ...]]:
+def _peaks(canvas: Canvas, body_x: float, rng: Rng) -> list[Peak]:
     """Return (x, rise, left slope, right slope) of peaks; low ones under the sun or moon."""
     count = round(canvas.width * rng.uniform(2.6, 3.6))
     peaks = []
@@ -119,7 +122,9 @@ def _peaks(canvas: Canvas, body_x: float, rng: np.random.Generator) -> list[tupl
     return peaks
 
 
-def _paint_mountains(canvas, scene, horizon, body_x, light, rng) -> None:
+def _paint_mountains(
+    canvas: Canvas, scene: Landscape, horizon: float, body_x: float, light: Array, rng: Rng
+) -> None:
     colour = np.array(_MOUNTAIN[scene.mountains], np.float32) * light
     haze = np.array(_SKY[scene.time][1], np.float32)
     far = [(x + 0.14, 0.75 * rise, a, b) for x, rise, a, b in _peaks(canvas, body_x, rng)]
@@ -128,7 +133,9 @@ def _paint_mountains(canvas, scene, horizon, body_x, light, rng) -> None:
     _paint_ridge(canvas, _peaks(canvas, body_x, rng), horizon, colour, snow)
 
 
-def _paint_ridge(canvas, peaks, horizon, colour, snow) -> None:
+def _paint_ridge(
+    canvas: Canvas, peaks: list[Peak], horizon: float, colour: Array, snow: Array | None
+) -> None:
     heights, sides = [], []
     for x, rise, left, right in peaks:
         dx = canvas.x - x
@@ -150,7 +157,7 @@ def _paint_ridge(canvas, peaks, horizon, colour, snow) -> None:
         canvas.blend(canvas.coverage(cap) * shaded * 0.14, (60, 80, 140))
 
 
-def _paint_water(canvas, scene, horizon, body_x, rng) -> None:
+def _paint_water(canvas: Canvas, scene: Landscape, horizon: float, body_x: float, rng: Rng) -> None:
     rows = np.flatnonzero(canvas.y[:, 0] >= horizon)
     mirrored = np.clip(2 * rows[0] - rows - 1, 0, None)
     reflection = canvas.colours[mirrored]
@@ -168,7 +175,7 @@ def _paint_water(canvas, scene, horizon, body_x, rng) -> None:
         canvas.blend(0.5 * path, _GLEAM[scene.time])
 
 
-def _paint_ground(canvas, scene, top, light, rng) -> None:
+def _paint_ground(canvas: Canvas, scene: Landscape, top: float, light: Array, rng: Rng) -> None:
     colour = np.array(_GROUND[scene.ground], np.float32) * light
     start = rng.uniform(0, 6.28)
     edge = top + 0.022 * (1 + np.sin(canvas.x * rng.uniform(2.5, 4.0) + start))
@@ -185,7 +192,7 @@ def _paint_ground(canvas, scene, top, light, rng) -> None:
             )
 
 
-def _paint_trees(canvas, scene, light, rng) -> None:
+def _paint_trees(canvas: Canvas, scene: Landscape, light: Array, rng: Rng) -> None:
     if scene.water == "sea":
         side = rng.choice((0.0, canvas.width))
         bank = np.hypot((canvas.x - side) / 1.6, canvas.y - canvas.height - 0.12) - 0.27
@@ -200,7 +207,7 @@ def _paint_trees(canvas, scene, light, rng) -> None:
         _paint_pine(canvas, x, foot, rng.uniform(0.2, 0.3), light)
 
 
-def _paint_pine(canvas, x: float, foot: float, tall: float, light: Array) -> None:
+def _paint_pine(canvas: Canvas, x: float, foot: float, tall: float, light: Array) -> None:
     def trunk(dx: Array, dy: Array) -> Array:
         return np.maximum(np.abs(dx) - 0.05 * tall, np.abs(dy) - 0.1 * tall)
 

@@ -63,7 +63,9 @@ def _jittered(colour: str, rng: np.random.Generator) -> Array:
     return np.array(PALETTE[colour], np.float32) + rng.uniform(-_JITTER, _JITTER, 3)
 
 
-def _centre(canvas: Canvas, place: str, radius: float, rng: np.random.Generator):
+def _centre(
+    canvas: Canvas, place: str, radius: float, rng: np.random.Generator
+) -> tuple[float, float]:
     words = place.split()
     column = next((_COLUMN[word] for word in words if word in _COLUMN), 0.5)
     row = next((_ROW[word] for word in words if word in _ROW), 0.5)
