@@ -1,7 +1,7 @@
 """Tasks as numbers: states, seeds, cost, progress, times."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hidream_server.task import TRANSITIONS, Task, TaskState, sources
@@ -53,7 +53,6 @@ def test_cost_is_rows_times_steps_times_megapixels():
     ).cost == pytest.approx(6 * plain.cost)
 
 
-@settings(deadline=None)
 @given(steps=st.integers(1, 200), images=st.integers(1, 8), data=st.data())
 def test_progress_is_the_share_of_steps_and_never_100_before_the_pictures_are_there(
     steps, images, data

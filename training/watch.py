@@ -1,4 +1,4 @@
-"""Follows a running training: scores its averaged weights, and exports them when they are better."""
+"""Follows a running training: scores its averaged weights, exports them if better."""
 
 from __future__ import annotations
 

@@ -152,7 +152,6 @@ fields = st.sampled_from(
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(body=values | st.dictionaries(fields, values, max_size=4))

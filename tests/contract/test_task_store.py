@@ -507,7 +507,7 @@ def test_any_order_of_statements_keeps_to_the_table_of_transitions(
     machine = type("Machine", (StoreMachine,), {"open": staticmethod(fresh)})
     run_state_machine_as_test(
         machine,
-        settings=hypothesis_settings(max_examples=12, stateful_step_count=25, deadline=None),
+        settings=hypothesis_settings(max_examples=12, stateful_step_count=25),
     )
     for engine in engines:
         engine.dispose()

@@ -251,7 +251,7 @@ def test_neither_end_takes_messages_of_its_own_direction():
             rank_receives(encoded(event))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(body=st.binary(max_size=200))
 @example(body=b"\x82\xa4type\xa4Stop\xa1x" + b"\x91" * 100_000)
 @example(body=b"\x82\xa4type\xaaLoadFailed\xa6reason\xa1\xff")
@@ -261,7 +261,7 @@ def test_random_bytes_are_refused_and_never_another_error(body: bytes):
             receives(frame(body))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_message_with_a_byte_changed_is_read_or_refused_and_never_another_error(data):
     for receives, message in ((rank_receives, COMMANDS[1]), (supervisor_receives, EVENTS[7])):

@@ -1,6 +1,6 @@
 """First come, first served."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hidream_server.scheduling.policy import ActiveImage, next_image
@@ -17,7 +17,6 @@ def test_the_oldest_task_runs_first_and_its_images_in_order():
     assert next_image(active) == ActiveImage(1, 1)
 
 
-@settings(deadline=None)
 @given(active=st.lists(images, min_size=1, max_size=30), seed=st.randoms())
 def test_the_choice_does_not_depend_on_the_order_of_the_list(active, seed):
     chosen = next_image(active)
@@ -26,7 +25,6 @@ def test_the_choice_does_not_depend_on_the_order_of_the_list(active, seed):
     assert chosen in active
 
 
-@settings(deadline=None)
 @given(active=st.sets(images, min_size=1, max_size=30))
 def test_every_image_gets_its_turn_and_no_task_is_overtaken(active):
     order = []

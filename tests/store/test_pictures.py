@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hidream_server.store.pictures import PictureFolder, picture_name, task_of
@@ -25,7 +25,6 @@ def pictures(folder: Path) -> PictureFolder:
     return PictureFolder(folder)
 
 
-@settings(deadline=None)
 @given(task=st.uuids(), attempt=st.integers(0, 10**6), image=st.integers(0, 100))
 def test_a_name_tells_the_task_and_differs_for_every_attempt_and_image(
     task: uuid.UUID, attempt: int, image: int

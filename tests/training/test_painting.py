@@ -42,7 +42,7 @@ def test_english_object_captions_name_both_colours():
     for _ in range(300):
         scene = draw_scene(rng, objects=1.0)
         text = caption(scene, rng)
-        assert scene.colour in text and scene.background in text and scene.shape in text
+        assert all(word in text for word in (scene.colour, scene.background, scene.shape))
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (384, 512), (512, 384)])
