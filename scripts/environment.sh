@@ -24,12 +24,16 @@ find_python() {
 version_ok() { "$1" -c "import sys; sys.exit(sys.version_info[:2] < tuple(map(int, '$MIN_PYTHON'.split('.'))))"; }
 
 make_venv() {
-    [ -x "$ROOT/.venv/bin/python" ] && return
+    "$ROOT/.venv/bin/python" -m pip --version >/dev/null 2>&1 && return
     local candidate
     for candidate in python3.13 python3.12 python3.11 python3; do
         if command -v "$candidate" >/dev/null && version_ok "$candidate" 2>/dev/null; then
             say "making .venv with $candidate"
-            "$candidate" -m venv "$ROOT/.venv" || die "$candidate cannot make a virtual environment: install its venv package."
+            "$candidate" -m venv "$ROOT/.venv" || {
+                # What it leaves half made would be taken for an environment next time.
+                rm -rf "$ROOT/.venv"
+                die "$candidate cannot make a virtual environment: install its venv package."
+            }
             return
         fi
     done
@@ -41,12 +45,13 @@ install() {
     local extras="$1" stamp wanted
     stamp="$("$PYTHON" -c 'import sys; print(sys.prefix)')/.hidream-installed"
     wanted="$(cat "$ROOT/constraints.txt" "$ROOT/pyproject.toml" | cksum) $ROOT $extras"
-    if [ -f "$stamp" ] && grep -qxF "$wanted" "$stamp"; then return; fi
     local constraints="$ROOT/constraints.txt" torch
     torch="$(installed_version torch)"
+    if [ -n "$torch" ] && [ -f "$stamp" ] && grep -qxF "$wanted" "$stamp"; then return; fi
     if [ -n "$torch" ]; then
         check_torch "$torch"
         constraints="$(mktemp)"
+        trap 'rm -f "$constraints"' RETURN
         grep -v '^torch\(-npu\)\?==' "$ROOT/constraints.txt" >"$constraints"
         echo "torch==$torch" >>"$constraints"
     else

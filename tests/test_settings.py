@@ -29,7 +29,7 @@ TEXTS = {
     "max_guidance_scale": "9.5",
     "max_images_per_prompt": "2",
     "max_batch_requests": "3",
-    "max_attempts": "5",
+    "max_crashes": "5",
     "drain_timeout_s": "0",
     "step_timeout_s": "1.5",
     "load_timeout_s": "2.5",
@@ -57,10 +57,10 @@ def test_without_any_option_the_defaults_hold():
 
 
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path):
-    file = config(tmp_path, "port = 1\nmax_attempts = 1\nlog_file_mb = 1\n")
-    environ = {"HIDREAM_PORT": "2", "HIDREAM_MAX_ATTEMPTS": "2"}
+    file = config(tmp_path, "port = 1\nmax_crashes = 1\nlog_file_mb = 1\n")
+    environ = {"HIDREAM_PORT": "2", "HIDREAM_MAX_CRASHES": "2"}
     settings = load_settings({"port": "3", "host": None}, file, environ)
-    assert (settings.port, settings.max_attempts, settings.log_file_mb) == (3, 2, 1)
+    assert (settings.port, settings.max_crashes, settings.log_file_mb) == (3, 2, 1)
     assert settings.host == "0.0.0.0"
 
 
@@ -106,7 +106,7 @@ def test_no_two_options_share_a_flag_or_an_environment_name():
 def test_flags_are_the_names_with_dashes():
     by_name = {option.name: option for option in OPTIONS}
     assert by_name["model_path"].flags == ("-m", "--model-path")
-    assert by_name["max_attempts"].flags == ("--max-attempts",)
+    assert by_name["max_crashes"].flags == ("--max-crashes",)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_flags_are_the_names_with_dashes():
         ("max_guidance_scale", "nan"),
         ("max_images_per_prompt", "0"),
         ("max_batch_requests", "0"),
-        ("max_attempts", "0"),
+        ("max_crashes", "0"),
         ("drain_timeout_s", "-1"),
         ("drain_timeout_s", "nan"),
         ("step_timeout_s", "0"),

@@ -114,8 +114,16 @@ class TaskNotFinishedError(RequestError):
     """The task has no picture yet."""
 
 
+class TaskFailedError(RequestError):
+    """The task failed; it has no picture."""
+
+
 class PictureNotFoundError(RequestError):
     """There is no such picture."""
+
+
+class StoreUnavailableError(HiDreamError):
+    """The task database cannot be reached or written."""
 
 
 class EngineError(HiDreamError):

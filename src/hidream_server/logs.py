@@ -44,6 +44,16 @@ def current_task() -> str | None:
     return None if task == "-" else task
 
 
+class LineFormatter(logging.Formatter):
+    """Puts time, task and rank on every line of a record, a traceback's lines too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        first, *others = text.splitlines() or [""]
+        prefix = first[: first.index(": ") + 2] if others else ""
+        return "\n".join([first, *(prefix + line for line in others)])
+
+
 class ContextFilter(logging.Filter):
     """Put the context's task and rank on every record."""
 
@@ -66,7 +76,7 @@ def set_up_logs(folder: Path, level: str, file_bytes: int) -> logging.Handler:
     root.setLevel("WARNING")
     logging.getLogger("hidream_server").setLevel(level)
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(FORMAT))
+        handler.setFormatter(LineFormatter(FORMAT))
         handler.addFilter(ContextFilter())
         root.addHandler(handler)
     _forget_old_runs(folder)

@@ -46,7 +46,8 @@ def services(tmp_path: Path, model, engine: Engine) -> Iterator[Services]:
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        queue=TaskQueue(TaskStore(database), settings.max_attempts),
+        layout="tp1-ep1",
+        queue=TaskQueue(TaskStore(database), settings.max_crashes),
         pictures=PictureFolder(tmp_path / "pictures"),
         health=lambda: engine.now,
     )

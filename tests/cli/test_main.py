@@ -204,7 +204,7 @@ def test_a_taken_port_ends_the_real_program_quickly_in_one_sentence(tmp_path):
 
 def test_the_command_line_is_imported_without_torch():
     code = (
-        "import sys; from hidream_server.cli import main, doctor, plan, instance;"
+        "import sys; from hidream_server.cli import main, doctor, serving, instance;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,7 +20,7 @@ def kind(name: str, count: int, obstacle: str | None = None) -> DeviceKind:
     """Return a kind of device of which there are so many on this machine."""
     return DeviceKind(
         name=name,
-        backend="gloo",
+        is_accelerator=name != "cpu",
         extension=None,
         dtype="float32",
         dtype_bytes=4,

@@ -1,6 +1,5 @@
 """A real server in a process of its own, with a real worker group, and a client for it."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -89,12 +88,15 @@ class Server:
 
     def ranks(self) -> list[int]:
         """Return the process ids of this server's ranks."""
-        return [
-            pid
-            for pid in descendants(self.process.pid)
-            if b"hidream_server.worker" in command_line(pid)
-            and b"torch.distributed.run" not in command_line(pid)
-        ]
+        return [pid for pid in self._workers() if not _is_launcher(pid)]
+
+    def launchers(self) -> list[int]:
+        """Return the process ids of this server's torchrun agents."""
+        return [pid for pid in self._workers() if _is_launcher(pid)]
+
+    def _workers(self) -> list[int]:
+        family = descendants(self.process.pid)
+        return [pid for pid in family if b"hidream_server.worker" in command_line(pid)]
 
     def stop(self) -> int:
         """Ask the server to drain; return its exit code."""
@@ -114,6 +116,10 @@ class Server:
 
     def console(self) -> str:
         return (self.folder / "console").read_text(errors="replace")
+
+
+def _is_launcher(pid: int) -> bool:
+    return b"torch.distributed.run" in command_line(pid)
 
 
 def descendants(pid: int) -> list[int]:
@@ -147,7 +153,3 @@ def gone(pids: Sequence[int]) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def kill_rank(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)

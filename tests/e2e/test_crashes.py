@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from tests.e2e.server import PATIENCE_S, Server, descendants, gone, kill_rank
+from tests.e2e.server import PATIENCE_S, Server, descendants, gone
 
 REQUEST = {"resolution": "512x512", "num_inference_steps": 40, "seed": 11}
 
@@ -18,8 +18,9 @@ def solo(server: Server) -> list[bytes]:
     return server.pictures(server.submit(**REQUEST))
 
 
-def test_a_killed_rank_costs_no_task_and_no_picture(
-    server: Server, new_server: Callable[..., Server]
+@pytest.mark.parametrize("who", ["rank", "launcher"])
+def test_a_killed_rank_or_launcher_costs_no_task_and_no_picture(
+    server: Server, new_server: Callable[..., Server], who: str
 ) -> None:
     victim = new_server()
     victim.start()
@@ -27,9 +28,12 @@ def test_a_killed_rank_costs_no_task_and_no_picture(
     task_id = victim.submit(**REQUEST)
     waiting = victim.submit(**REQUEST)
     victim.wait_status(task_id, "processing", progress=20)
-    [rank] = victim.ranks()
-    kill_rank(rank)
+    [rank], [launcher] = victim.ranks(), victim.launchers()
+    os.kill(rank if who == "rank" else launcher, signal.SIGKILL)
     assert victim.pictures(task_id) == solo(server)
+    assert gone([rank, launcher])
+    [url] = victim.status(task_id)["result_urls"]
+    assert url.endswith(f"{task_id}_2_0.png")
     assert victim.pictures(waiting) == solo(server)
     assert "Worker group lost" in victim.console()
     assert victim.client.get("/health").json()["status"] == "healthy"

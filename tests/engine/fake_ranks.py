@@ -5,7 +5,6 @@ They speak the real protocol over the real control socket.
 
 import asyncio
 import contextlib
-import os
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -23,6 +22,7 @@ from hidream_server.ipc.messages import (
     StartTask,
     StepDone,
     Stop,
+    TaskBegun,
     TaskDone,
 )
 
@@ -30,10 +30,15 @@ LOAD = LoadModel(
     model_path="model",
     extra_model_path=None,
     device_type="cpu",
-    dtype="float32",
     log_level="INFO",
     prompt_cache_bytes=0,
 )
+
+
+def frame(message: Event | Command) -> bytes:
+    """Return a message as it travels."""
+    body = msgspec.msgpack.encode(message)
+    return struct.pack(">I", len(body)) + body
 
 
 class FakeRank:
@@ -44,8 +49,7 @@ class FakeRank:
         self._writer = writer
 
     async def say(self, event: Event) -> None:
-        body = msgspec.msgpack.encode(event)
-        self._writer.write(struct.pack(">I", len(body)) + body)
+        self._writer.write(frame(event))
         await self._writer.drain()
 
     async def hear(self) -> Command | None:
@@ -59,6 +63,7 @@ class FakeRank:
     async def do(self, start: StartTask, steps: int | None = None) -> None:
         """Run a task as a rank would, up to `steps` of its steps."""
         who = {"task_id": start.task_id, "attempt": start.attempt}
+        await self.say(TaskBegun(**who))
         total = start.params.total_steps
         for done in range(1, min(total, steps or total) + 1):
             await self.say(StepDone(**who, steps_done=done))
@@ -88,9 +93,8 @@ async def well_behaved(rank: FakeRank) -> None:
 class FakeLauncher:
     """Starts one script for each group, in turn; the last one is used again and again."""
 
-    def __init__(self, *scripts: Script, token: str | None = None) -> None:
+    def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts) or [well_behaved]
-        self._token = token
         self.starts = 0
         self.kills = 0
 
@@ -99,6 +103,7 @@ class FakeLauncher:
         self.starts += 1
         if script is cannot_start:
             raise GroupStartError("No devices left.")
+        self.order = order
         self._rank = asyncio.create_task(self._run(script, order))
 
     async def wait(self) -> str:
@@ -114,17 +119,9 @@ class FakeLauncher:
         reader, writer = await asyncio.open_connection(order.host, order.port)
         rank = FakeRank(reader, writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            pid = await _bystander()
-            await rank.say(Hello(token=self._token or order.token, rank=0, pid=pid))
+            await rank.say(Hello(token=order.token, rank=0))
             await script(rank)
 
 
 async def cannot_start(rank: FakeRank) -> None:
     """Stands for a group that the launcher cannot start."""
-
-
-async def _bystander() -> int:
-    """Return the id of a process that has ended, so that nobody is harmed by a signal to it."""
-    process = await asyncio.create_subprocess_exec("true")
-    await process.wait()
-    return process.pid if process.pid != os.getpid() else 0

@@ -27,10 +27,8 @@ def test_only_a_healthy_engine_is_ready(state):
 
 def test_warm_is_healthy_with_what_the_load_took():
     record = HealthRecord(Clock())
-    record.warm(load_s=4.5, memory_bytes=2**30)
-    assert record.now == EngineHealth(
-        state=EngineState.HEALTHY, since=2.0, load_s=4.5, memory_bytes=2**30
-    )
+    record.warm(memory_bytes=2**30)
+    assert record.now == EngineHealth(state=EngineState.HEALTHY, since=2.0, memory_bytes=2**30)
 
 
 def test_a_state_is_entered_with_its_time_and_reason_and_the_next_one_has_its_own():
@@ -38,7 +36,7 @@ def test_a_state_is_entered_with_its_time_and_reason_and_the_next_one_has_its_ow
     record.enter(EngineState.DEGRADED, "rank 0 left")
     assert (record.now.state, record.now.since) == (EngineState.DEGRADED, 2.0)
     assert record.now.reason == "rank 0 left"
-    record.warm(1.0, 1)
+    record.warm(1)
     assert (record.now.since, record.now.reason) == (3.0, "")
 
 
@@ -49,7 +47,7 @@ def test_nothing_leads_out_of_stopping(state):
     stopped = record.now
     record.enter(state, "later")
     assert record.now == stopped
-    record.warm(1.0, 1)
+    record.warm(1)
     assert record.now.state is EngineState.STOPPING
 
 

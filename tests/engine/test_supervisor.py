@@ -10,8 +10,11 @@ from hidream_server.engine.health import EngineState
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.errors import StoreUnavailableError
 from hidream_server.ipc.messages import (
     GroupReady,
+    Hello,
+    ImageDone,
     LoadFailed,
     StartTask,
     StepDone,
@@ -23,7 +26,14 @@ from hidream_server.store.database import open_database
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
-from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank, cannot_start, well_behaved
+from tests.engine.fake_ranks import (
+    LOAD,
+    FakeLauncher,
+    FakeRank,
+    cannot_start,
+    frame,
+    well_behaved,
+)
 from tests.support import params
 
 DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
@@ -34,7 +44,7 @@ class Stage:
 
     def __init__(self, folder: Path, launcher: FakeLauncher, deadlines: Deadlines) -> None:
         self.launcher = launcher
-        self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_attempts=3)
+        self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_crashes=3)
         self.pictures = PictureFolder(folder / "pictures")
         self.supervisor = Supervisor(
             self.queue,
@@ -101,7 +111,7 @@ def test_tasks_are_taken_while_the_model_loads(play: Callable[..., Stage]) -> No
     async def slow_load(rank: FakeRank) -> None:
         await rank.hear()
         await loaded.wait()
-        await rank.say(GroupReady(load_s=9, memory_bytes=0))
+        await rank.say(GroupReady(load_s=9, memory_bytes=9000))
         await well_behaved(rank)
 
     async def scenario(stage: Stage) -> None:
@@ -110,7 +120,7 @@ def test_tasks_are_taken_while_the_model_loads(play: Callable[..., Stage]) -> No
         loaded.set()
         await stage.until(task_id, TaskState.COMPLETED)
         assert stage.supervisor.health.now.ready
-        assert stage.supervisor.health.now.load_s == 9
+        assert stage.supervisor.health.now.memory_bytes == 9000
 
     play(scenario, FakeLauncher(slow_load))
 
@@ -151,7 +161,9 @@ def test_a_wedged_group_is_found_by_the_step_deadline(play: Callable[..., Stage]
     async def wedged(rank: FakeRank) -> None:
         await rank.hear()
         await rank.say(GroupReady(load_s=1, memory_bytes=0))
-        await rank.hear()
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        await rank.do(start, steps=1)
         await asyncio.Event().wait()
 
     async def scenario(stage: Stage) -> None:
@@ -258,12 +270,101 @@ def test_a_picture_that_cannot_be_written_fails_its_task_and_the_service_goes_on
     play(scenario, FakeLauncher())
 
 
-def test_a_stranger_on_the_control_socket_is_turned_away(play: Callable[..., Stage]) -> None:
-    async def scenario(stage: Stage) -> None:
-        while stage.supervisor.health.now.state is not EngineState.DEGRADED:
-            await asyncio.sleep(0.005)
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+        b"\x00\x00\x00\x01\xc1",
+        frame(Hello(token="guessed", rank=0)),
+        frame(Hello(token="gue\u00dfed", rank=0)),
+        frame(TaskFailed(task_id="any", attempt=1, reason="none of yours")),
+        frame(Hello(token="x" * 5000, rank=0)),
+    ],
+    ids=["http", "nothing", "garbage", "guess", "not ASCII", "another event", "too long"],
+)
+def test_a_stranger_on_the_control_socket_is_turned_away_and_does_no_harm(
+    play: Callable[..., Stage], said: bytes
+) -> None:
+    came, went = asyncio.Event(), asyncio.Event()
 
-    play(scenario, FakeLauncher(token="guessed"))
+    async def visited(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        came.set()
+        await went.wait()
+        await rank.do(start)
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await came.wait()
+        order = stage.launcher.order
+        reader, writer = await asyncio.open_connection(order.host, order.port)
+        writer.write(said)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        went.set()
+        task = await stage.until(task_id, TaskState.COMPLETED)
+        assert (task.attempt, task.crashes) == (1, 0)
+
+    play(scenario, FakeLauncher(visited))
+
+
+def test_a_task_whose_picture_never_came_is_not_completed(play: Callable[..., Stage]) -> None:
+    async def forgetful(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        who = {"task_id": start.task_id, "attempt": start.attempt}
+        await rank.say(ImageDone(**who, image_index=0, data=b"first"))
+        await rank.say(TaskDone(**who, timings={}))
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task = await stage.until(stage.submit(num_images=2), TaskState.FAILED)
+        assert task.error == "Image 1 never came."
+
+    play(scenario, FakeLauncher(forgetful))
+
+
+def test_a_task_that_the_group_never_began_is_not_charged_with_its_end(
+    play: Callable[..., Stage],
+) -> None:
+    async def dies_warm(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task = await stage.until(stage.submit(), TaskState.COMPLETED)
+        assert (task.attempt, task.crashes) == (5, 0)
+
+    play(scenario, FakeLauncher(*[dies_warm] * 4, well_behaved))
+
+
+def test_a_database_that_does_not_answer_costs_no_task(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_complete, failures = TaskQueue.complete, []
+
+    def complete(queue: TaskQueue, *arguments: object) -> bool:
+        if not failures:
+            failures.append(arguments)
+            raise StoreUnavailableError("disk I/O error")
+        return really_complete(queue, *arguments)
+
+    monkeypatch.setattr(TaskQueue, "complete", complete)
+
+    async def scenario(stage: Stage) -> None:
+        task = await stage.until(stage.submit(), TaskState.COMPLETED)
+        assert (task.attempt, task.crashes) == (2, 0)
+
+    play(scenario, FakeLauncher())
 
 
 def test_a_stop_lets_the_running_task_finish_and_claims_no_other(

@@ -27,6 +27,7 @@ from hidream_server.ipc.messages import (
     StartTask,
     StepDone,
     Stop,
+    TaskBegun,
     TaskDone,
     TaskFailed,
 )
@@ -38,7 +39,6 @@ COMMANDS: list[Command] = [
         model_path="/data/模型",
         extra_model_path=None,
         device_type="cpu",
-        dtype="float32",
         log_level="INFO",
         prompt_cache_bytes=2**40,
     ),
@@ -46,10 +46,11 @@ COMMANDS: list[Command] = [
     Stop(),
 ]
 EVENTS: list[Event] = [
-    Hello(token="secret", rank=7, pid=4321),
+    Hello(token="secret", rank=7),
     GroupReady(load_s=1.5, memory_bytes=2**36),
     LoadFailed(reason="no such file"),
     StepDone(task_id="t", attempt=1, steps_done=9),
+    TaskBegun(task_id="t", attempt=1),
     ImageDone(task_id="t", attempt=1, image_index=2, data=bytes(range(256)) * 2000),
     TaskDone(task_id="t", attempt=1, timings={"denoise_s": 1.25}),
     TaskFailed(task_id="t", attempt=1, reason="out of memory"),

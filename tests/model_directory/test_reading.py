@@ -495,7 +495,7 @@ def real_model() -> ModelDescription:
     ],
 )
 def test_the_published_model_paints_these_sizes(size):
-    assert real_model().size_problem(*size) is None
+    assert real_model().paints(*size)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,8 @@ def test_the_published_model_paints_these_sizes(size):
     [(0, 0), (0, 16), (16, 0), (-16, -16), (1024, 1025), (1000, 1000), (1040, 1024), (2048, 2048)],
 )
 def test_the_published_model_does_not_paint_these_and_says_what_it_does(size):
-    problem = real_model().size_problem(*size)
+    assert not real_model().paints(*size)
+    problem = real_model().allowed_sizes
     assert "1024x1024, 1024x768, 768x1024, 512x512" in problem
     assert "multiples of 16" in problem
     assert "at most 1048576 pixels" in problem
@@ -511,13 +512,14 @@ def test_the_published_model_does_not_paint_these_and_says_what_it_does(size):
 
 @pytest.mark.parametrize("size", [*DOCUMENTED_SIZES, (64, 64), (2048, 512), (640, 1024)])
 def test_the_demo_model_paints_these_sizes(size):
-    assert describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH).size_problem(*size) is None
+    assert describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH).paints(*size)
 
 
 @pytest.mark.parametrize("size", [(768, 1360), (32, 32), (1088, 1024), (1024, 1056)])
 def test_the_demo_model_does_not_paint_these(size):
-    problem = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH).size_problem(*size)
-    assert "multiples of 64" in problem
+    demo = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+    assert not demo.paints(*size)
+    assert "multiples of 64" in demo.allowed_sizes
 
 
 def test_image_tokens_are_counted_in_squares_of_the_size_multiple():

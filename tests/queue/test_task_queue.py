@@ -11,7 +11,7 @@ from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.support import new_database, params
 
-MAX_ATTEMPTS = 3
+MAX_CRASHES = 3
 
 
 class Clock:
@@ -38,7 +38,7 @@ def store(tmp_path: Path):
 
 @pytest.fixture
 def queue(store: TaskStore, clock: Clock) -> TaskQueue:
-    return TaskQueue(store, MAX_ATTEMPTS, clock)
+    return TaskQueue(store, MAX_CRASHES, clock)
 
 
 def claim(queue: TaskQueue) -> Task:
@@ -176,7 +176,7 @@ def test_completing_and_failing_take_the_time_from_the_clock(queue, clock):
 
 def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
     queue.submit([params()])
-    for attempt in range(1, 3 * MAX_ATTEMPTS):
+    for attempt in range(1, 3 * MAX_CRASHES):
         task = claim(queue)
         assert (task.attempt, task.crashes) == (attempt, 0)
         assert queue.hand_back((task.id, task.attempt))
@@ -185,7 +185,7 @@ def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
 
 def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queue, clock):
     [submitted] = queue.submit([params()])
-    for crashes in range(1, MAX_ATTEMPTS):
+    for crashes in range(1, MAX_CRASHES):
         assert queue.crashed(claim(queue), "rank 0 left")
         found = queue.get(submitted.id)
         assert (found.state, found.crashes, found.error) == (TaskState.QUEUED, crashes, "")
@@ -194,7 +194,7 @@ def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queu
     failed = queue.get(submitted.id)
     assert failed.state is TaskState.FAILED
     assert failed.completed_at == clock.now
-    assert f"{MAX_ATTEMPTS} times" in failed.error
+    assert f"{MAX_CRASHES} times" in failed.error
     assert "rank 1 left" in failed.error
     assert "rank 0" not in failed.error
     assert queue.claim("g", 1) == []
@@ -215,7 +215,7 @@ def test_handing_back_does_not_forget_earlier_crashes(queue):
     assert claim(queue).crashes == 1
 
 
-@pytest.mark.parametrize("crashes", [0, MAX_ATTEMPTS - 1])
+@pytest.mark.parametrize("crashes", [0, MAX_CRASHES - 1])
 def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashes):
     queue.submit([params()])
     for _ in range(crashes):

@@ -63,7 +63,10 @@ def test_the_migrated_indexes_and_unique_columns_are_those_of_the_tables(engine,
     declared = create_engine(f"sqlite:///{tmp_path}/declared.db")
     metadata.create_all(declared)
     for made in (inspect(engine), inspect(declared)):
-        assert made.get_indexes("tasks")[0]["column_names"] == ["state", "sequence"]
+        assert sorted(index["column_names"] for index in made.get_indexes("tasks")) == [
+            ["state", "completed_at"],
+            ["state", "sequence"],
+        ]
         assert made.get_unique_constraints("tasks")[0]["column_names"] == ["id"]
         assert made.get_pk_constraint("tasks")["constrained_columns"] == ["sequence"]
     declared.dispose()

@@ -1,6 +1,7 @@
 """A rank with a model that is a formula; run as a process of its own by the tests.
 
-A prompt says what goes wrong: "raise" fails in its first step, "slow" takes its time.
+A prompt says what goes wrong: "raise" fails in its first step, "slow" takes its time, "no file"
+makes no PNG, "break the device" spoils it for all that come after.
 """
 
 import os
@@ -8,7 +9,6 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 
 from hidream_server.ipc.messages import LoadModel
 from hidream_server.task import TaskParams
@@ -17,6 +17,8 @@ from hidream_server.worker.__main__ import main
 
 
 class FormulaRunner:
+    broken = False
+
     def begin(self, params: TaskParams) -> list[SimpleNamespace]:
         return [
             SimpleNamespace(params=params, seed=seed, steps_done=0, finished=False)
@@ -26,6 +28,9 @@ class FormulaRunner:
     def step(self, run: SimpleNamespace) -> None:
         if run.params.prompt == "raise":
             raise ValueError("this prompt cannot be painted\nand here is a page about why")
+        if run.params.prompt == "break the device":
+            self.broken = True
+            raise RuntimeError("illegal memory access")
         if run.params.prompt == "slow":
             time.sleep(0.2)
         if folder := os.environ.get("TURNS_FOLDER"):
@@ -38,13 +43,25 @@ class FormulaRunner:
         return np.full((2, 2, 3), run.seed, dtype=np.uint8)
 
     def about(self, params: TaskParams, seed: int) -> dict[str, str]:
+        if params.prompt == "no file":
+            raise ValueError("a picture without a story")
         return {"seed": str(seed)}
 
+    def memory_bytes(self) -> int:
+        return 0
 
-def load(command: LoadModel) -> tuple[FormulaRunner, torch.device]:
+    def check_device(self) -> None:
+        if self.broken:
+            raise RuntimeError("illegal memory access")
+
+
+def load(command: LoadModel) -> FormulaRunner:
+    if command.model_path == "endless":
+        worker.logger.warning("Loading for ever")
+        time.sleep(600)
     if command.model_path == "broken":
         raise RuntimeError("out of memory\nand a page about it")
-    return FormulaRunner(), torch.device("cpu")
+    return FormulaRunner()
 
 
 worker._load_runner = load

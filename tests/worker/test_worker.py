@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -26,11 +27,12 @@ from hidream_server.ipc.messages import (
     StartTask,
     StepDone,
     Stop,
+    TaskBegun,
     TaskDone,
     TaskFailed,
 )
 from tests.e2e.server import free_port
-from tests.engine.fake_ranks import LOAD
+from tests.engine.fake_ranks import LOAD, frame
 from tests.support import params
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,8 +46,7 @@ class Rank:
     socket: socket.socket
 
     def tell(self, command: Command) -> None:
-        body = msgspec.msgpack.encode(command)
-        self.socket.sendall(struct.pack(">I", len(body)) + body)
+        self.socket.sendall(frame(command))
 
     def hear(self, *kinds: type[Event]) -> Event:
         """Return the next event; of these kinds only, if any are named."""
@@ -112,7 +113,9 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
         assert isinstance(rank.hear(), GroupReady)
         rank.tell(start("first", num_images=2, seed=5))
         rank.tell(start("second", seed=9))
-        events = [rank.hear() for _ in range(9 + 3 + 2)]
+        events = [rank.hear() for _ in range(10 + 6)]
+        begun = [e.task_id for e in events if isinstance(e, TaskBegun)]
+        assert begun == ["first", "second"]
         steps = [(e.task_id, e.steps_done) for e in events if isinstance(e, StepDone)]
         assert steps == [("first", n) for n in range(1, 7)] + [("second", n) for n in range(1, 4)]
         images = [(e.task_id, e.image_index) for e in events if isinstance(e, ImageDone)]
@@ -147,6 +150,34 @@ def test_what_fails_is_in_the_log_with_its_task() -> None:
 def test_a_load_that_fails_is_reported_in_one_line() -> None:
     with group(load=msgspec.structs.replace(LOAD, model_path="broken")) as [rank]:
         assert rank.hear() == LoadFailed(reason="RuntimeError: out of memory")
+
+
+def test_a_picture_that_cannot_be_made_into_a_file_fails_its_task() -> None:
+    with group() as [rank]:
+        rank.tell(start("bad", prompt="no file", num_images=2))
+        rank.tell(start("good"))
+        assert rank.hear(TaskFailed, TaskDone).task_id == "bad"
+        assert rank.hear(TaskFailed, TaskDone) == TaskDone(task_id="good", attempt=1, timings=ANY)
+
+
+def test_a_broken_device_ends_the_rank_and_fails_no_task() -> None:
+    with group() as [rank]:
+        rank.tell(start("unlucky", prompt="break the device"))
+        rank.hear(TaskBegun)
+        assert rank.process.wait(30) != 0
+        with pytest.raises(AssertionError, match="the rank has gone"):
+            rank.hear(TaskFailed)
+
+
+@pytest.mark.parametrize("end", ["close", "stop"])
+def test_a_rank_leaves_in_the_middle_of_a_load(end: str) -> None:
+    with group(load=msgspec.structs.replace(LOAD, model_path="endless")) as [rank]:
+        rank.hear(LogLine)
+        if end == "close":
+            rank.socket.close()
+        else:
+            rank.tell(Stop())
+        assert (rank.process.wait(10) == 0) == (end == "stop")
 
 
 @pytest.mark.parametrize("prompt", ["slow", None], ids=["at work", "idle"])

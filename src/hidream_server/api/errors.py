@@ -20,6 +20,8 @@ from hidream_server.errors import (
     InvalidRequestError,
     PictureNotFoundError,
     RequestError,
+    StoreUnavailableError,
+    TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
 )
@@ -31,6 +33,8 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskNotFoundError: 404,
     PictureNotFoundError: 404,
     TaskNotFinishedError: 409,
+    TaskFailedError: 409,
+    StoreUnavailableError: 503,
     RequestError: 400,
     HiDreamError: 500,
 }

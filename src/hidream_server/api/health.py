@@ -64,5 +64,5 @@ def health(services: ServicesDep) -> HealthAnswer:
             dtype=devices.kind.dtype,
             memory_bytes=engine.memory_bytes,
         ),
-        layout=f"tp{len(devices.ids)}-ep1",
+        layout=services.layout,
     )

@@ -6,7 +6,12 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from hidream_server.api.services import Services, ServicesDep
-from hidream_server.errors import PictureNotFoundError, TaskNotFinishedError, TaskNotFoundError
+from hidream_server.errors import (
+    PictureNotFoundError,
+    TaskFailedError,
+    TaskNotFinishedError,
+    TaskNotFoundError,
+)
 from hidream_server.store.pictures import task_of
 from hidream_server.task import TaskState
 
@@ -21,6 +26,8 @@ def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileR
     task = services.queue.get(task_id)
     if task is None:
         raise TaskNotFoundError(f"There is no task {task_id}.")
+    if task.state is TaskState.FAILED:
+        raise TaskFailedError(f"Task {task_id} failed: {task.error}")
     if task.state is not TaskState.COMPLETED:
         raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
     if not 0 <= image_index < len(task.pictures):

@@ -76,7 +76,7 @@ class Limits:
             properties[limit.field]["description"] += f" {limit.allowed}."
         for field in ("prompt", "negative_prompt"):
             properties[field]["maxLength"] = self._settings.max_prompt_chars
-        sizes = self._model.size_problem(0, 0)
+        sizes = self._model.allowed_sizes
         properties["resolution"]["description"] += f" One of {sizes}."
 
     def _batch_problems(self, requests: Sequence[GenerationRequest]) -> Iterator[FieldProblem]:
@@ -92,9 +92,8 @@ class Limits:
             text = getattr(request, field)
             if len(text) > most:
                 yield FieldProblem(field, text, f"at most {most} characters, this has {len(text)}")
-        size_problem = self._model.size_problem(*_size(request.resolution))
-        if size_problem is not None:
-            yield FieldProblem("resolution", request.resolution, size_problem)
+        if not self._model.paints(*_size(request.resolution)):
+            yield FieldProblem("resolution", request.resolution, self._model.allowed_sizes)
         for limit in self.ranges.values():
             value = getattr(request, limit.field)
             if not limit.holds(value):

@@ -31,6 +31,11 @@ def serve(
     """Start the service, e.g. hidream serve -m /data/HiDream-I1-Full -d 0"""
     from hidream_server.cli.instance import stop_instance
 
+    if restart:
+        # Options that cannot be served must not cost a running service.
+        from hidream_server.cli.serving import decide
+
+        decide(settings)
     if stop or restart:
         try:
             pid = stop_instance(settings.data_dir, settings.drain_timeout_s + _STOP_MARGIN_S)

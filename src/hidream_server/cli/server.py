@@ -1,4 +1,4 @@
-"""Puts the server together from a plan, and runs it from its first socket to its last task."""
+"""Puts the server together from a serving, and runs it from its first socket to its last task."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from hidream_server.api.app import create_app
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.instance import claim_instance
-from hidream_server.cli.plan import Plan, bind, make_plan
+from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
@@ -42,29 +42,30 @@ class _Http(uvicorn.Server):
 
 def run_server(settings: Settings) -> None:
     """Serve until a signal comes and the tasks are drained."""
-    plan = make_plan(settings)
+    serving = decide(settings)
     with claim_instance(settings.data_dir):
         listener = bind(settings.host, settings.port)
         startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
-        plan.announce()
-        asyncio.run(_serve(plan, listener, startup))
+        serving.announce()
+        asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
 
 
-async def _serve(plan: Plan, listener: socket.socket, startup: logging.Handler) -> None:
-    settings = plan.settings
+async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
+    settings = serving.settings
     store = TaskStore(open_database(settings.data_dir / "tasks.db"))
-    queue = TaskQueue(store, settings.max_attempts)
+    queue = TaskQueue(store, settings.max_crashes)
     pictures = PictureFolder(settings.data_dir / "pictures")
     recovered = queue.recover()
     if recovered:
         logger.warning("%d task(s) of the last run are queued again", recovered)
-    supervisor = _supervisor(plan, queue, pictures)
+    supervisor = _supervisor(serving, queue, pictures)
     services = Services(
         settings=settings,
-        limits=Limits(settings, plan.model),
-        model=plan.model,
-        devices=plan.devices,
+        limits=Limits(settings, serving.model),
+        model=serving.model,
+        devices=serving.devices,
+        layout=serving.layout,
         queue=queue,
         pictures=pictures,
         health=lambda: supervisor.health.now,
@@ -82,8 +83,8 @@ async def _serve(plan: Plan, listener: socket.socket, startup: logging.Handler) 
     await _run(http, supervisor, listener, startup)
 
 
-def _supervisor(plan: Plan, queue: TaskQueue, pictures: PictureFolder) -> Supervisor:
-    settings, devices = plan.settings, plan.devices
+def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> Supervisor:
+    settings, devices = serving.settings, serving.devices
     deadlines = Deadlines(
         load_s=settings.load_timeout_s,
         step_s=settings.step_timeout_s,
@@ -94,7 +95,7 @@ def _supervisor(plan: Plan, queue: TaskQueue, pictures: PictureFolder) -> Superv
         launcher=TorchrunLauncher(),
         size=len(devices.ids),
         environment=devices.kind.environment(devices.ids),
-        greeting=plan.load_command(),
+        greeting=serving.load_command(),
     )
     return Supervisor(queue, RunningTasks(queue, pictures), new_group, deadlines)
 

@@ -25,7 +25,7 @@ def _environment(devices: Sequence[int]) -> Mapping[str, str]:
 
 CPU = DeviceKind(
     name="cpu",
-    backend="gloo",
+    is_accelerator=False,
     extension=None,
     dtype="float32",
     dtype_bytes=4,

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import runpy
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from hidream_server.devices.device import DeviceKind
@@ -21,7 +22,9 @@ def _devices() -> list[str]:
     exported = os.environ.get(VISIBLE)
     if exported is None:
         return [str(number) for number in range(there)]
-    return [name.strip() for name in exported.split(",") if name.strip()][:there]
+    # CUDA's own rule: the list ends at the first name that is no device, like -1.
+    names = (name.strip() for name in exported.split(","))
+    return list(takewhile(lambda name: name and not name.startswith("-"), names))[:there]
 
 
 def _count() -> int:
@@ -45,7 +48,7 @@ def _environment(devices: Sequence[int]) -> Mapping[str, str]:
 
 CUDA = DeviceKind(
     name="cuda",
-    backend="nccl",
+    is_accelerator=True,
     extension=None,
     dtype="bfloat16",
     dtype_bytes=2,

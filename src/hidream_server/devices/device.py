@@ -10,8 +10,8 @@ class DeviceKind:
 
     #: The name on the command line and in torch.device().
     name: str
-    #: torch.distributed backend for tensors on this device.
-    backend: str
+    #: It has memory and a queue of work of its own.
+    is_accelerator: bool
     #: Module that registers the device with torch, None if torch has it built in.
     extension: str | None
     #: torch dtype that weights are computed in.

@@ -29,7 +29,7 @@ def _environment(devices: Sequence[int]) -> Mapping[str, str]:
 
 NPU = DeviceKind(
     name="npu",
-    backend="hccl",
+    is_accelerator=True,
     extension="torch_npu",
     dtype="bfloat16",
     dtype_bytes=2,

@@ -24,7 +24,6 @@ class EngineHealth:
     state: EngineState
     since: float
     reason: str = ""
-    load_s: float | None = None
     memory_bytes: int | None = None
 
     @property
@@ -44,6 +43,6 @@ class HealthRecord:
         if self.now.state is not EngineState.STOPPING:
             self.now = replace(self.now, state=state, since=self._clock(), reason=reason)
 
-    def warm(self, load_s: float, memory_bytes: int) -> None:
-        self.now = replace(self.now, load_s=load_s, memory_bytes=memory_bytes)
+    def warm(self, memory_bytes: int) -> None:
+        self.now = replace(self.now, memory_bytes=memory_bytes)
         self.enter(EngineState.HEALTHY)

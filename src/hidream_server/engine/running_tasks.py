@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hidream_server.ipc.messages import ImageDone, StepDone, TaskDone, TaskFailed
+from hidream_server.ipc.messages import ImageDone, StepDone, TaskBegun, TaskDone, TaskFailed
 from hidream_server.logs import log_context
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.pictures import PictureFolder, picture_name
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 #: Least time between two writes of a task's progress, in seconds.
 _BEAT_S = 0.25
 
-TaskEvent = StepDone | ImageDone | TaskDone | TaskFailed
+TaskEvent = TaskBegun | StepDone | ImageDone | TaskDone | TaskFailed
 
 
 @dataclass(slots=True)
@@ -28,6 +28,8 @@ class _Running:
     task: Task
     pictures: dict[int, str] = field(default_factory=dict)
     last_beat: float = 0.0
+    #: The ranks have given a sign of working on it.
+    begun: bool = False
 
     @property
     def claim(self) -> tuple[str, int]:
@@ -61,8 +63,11 @@ class RunningTasks:
         running = self._running.get((event.task_id, event.attempt))
         if running is None:
             return
+        running.begun = True
         with log_context(task=event.task_id):
             match event:
+                case TaskBegun():
+                    pass
                 case StepDone():
                     await self._step_done(running, event)
                 case ImageDone():
@@ -74,19 +79,28 @@ class RunningTasks:
 
     async def hand_back_all(self) -> None:
         """Queue all tasks again; they are not at fault."""
-        for running in self._running.values():
-            with log_context(task=running.task.id):
-                logger.info("Task handed back to the queue")
-            await asyncio.to_thread(self._queue.hand_back, running.claim)
-        self._running.clear()
+        for running in list(self._running.values()):
+            await self._hand_back(running)
 
     async def crash_all(self, reason: str) -> None:
-        """Queue all tasks again that still have attempts left; their group went down."""
-        for running in self._running.values():
+        """Queue all tasks again whose group went down; fail those for which it did too often.
+
+        A task of which the group never gave a sign has no part in its end.
+        """
+        for running in list(self._running.values()):
+            if not running.begun:
+                await self._hand_back(running)
+                continue
             with log_context(task=running.task.id):
                 logger.warning("Task lost its worker group: %s", reason)
             await asyncio.to_thread(self._queue.crashed, running.task, reason)
-        self._running.clear()
+            del self._running[running.claim]
+
+    async def _hand_back(self, running: _Running) -> None:
+        await asyncio.to_thread(self._queue.hand_back, running.claim)
+        with log_context(task=running.task.id):
+            logger.info("Task handed back to the queue")
+        del self._running[running.claim]
 
     async def _step_done(self, running: _Running, event: StepDone) -> None:
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
@@ -108,9 +122,16 @@ class RunningTasks:
             running.pictures[event.image_index] = name
 
     async def _task_done(self, running: _Running, event: TaskDone) -> None:
-        names = [running.pictures[index] for index in sorted(running.pictures)]
-        await asyncio.to_thread(self._queue.complete, running.claim, names, event.timings)
-        logger.info("Task completed with %d picture(s)", len(names))
+        images = range(running.task.params.num_images)
+        missing = [index for index in images if index not in running.pictures]
+        if missing:
+            await self._fail(running, f"Image {missing[0]} never came.")
+            return
+        names = [running.pictures[index] for index in images]
+        if await asyncio.to_thread(self._queue.complete, running.claim, names, event.timings):
+            logger.info("Task completed with %d picture(s)", len(names))
+        else:
+            logger.warning("Task was taken away before its pictures could be published")
         del self._running[running.claim]
 
     async def _fail(self, running: _Running, reason: str) -> None:

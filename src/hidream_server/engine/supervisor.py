@@ -4,6 +4,7 @@ Knows tasks and messages; knows nothing of tensors, HTTP, or how the ranks are s
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -13,7 +14,14 @@ from dataclasses import dataclass
 from hidream_server.engine.health import EngineState, HealthRecord
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.worker_group import WorkerGroup
-from hidream_server.errors import EngineError, GroupStartError, ProtocolError, StepTimeoutError
+from hidream_server.errors import (
+    EngineError,
+    GroupStartError,
+    HiDreamError,
+    ProtocolError,
+    StepTimeoutError,
+    StoreUnavailableError,
+)
 from hidream_server.ipc.messages import (
     Event,
     GroupReady,
@@ -86,7 +94,7 @@ class Supervisor:
                     pause = _FIRST_PAUSE_S
                     await self._serve(self._group)
                     await self._running.hand_back_all()
-            except EngineError as error:
+            except (EngineError, StoreUnavailableError) as error:
                 await self._after_loss(error, pause)
                 pause = min(2 * pause, _LAST_PAUSE_S)
             finally:
@@ -147,7 +155,9 @@ class Supervisor:
     async def _next_event(self, group: WorkerGroup, deadline: float) -> Event | None:
         """Return the group's next event; None when woken or at the deadline."""
         try:
-            return await asyncio.wait_for(group.next_event(), deadline - self._clock())
+            # Even at a deadline in the past an event that is there is taken.
+            async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                return await group.next_event()
         except TimeoutError:
             return None
 
@@ -165,7 +175,7 @@ class Supervisor:
         match event:
             case GroupReady():
                 logger.info("Worker group ready: the model was loaded in %.1f s", event.load_s)
-                self.health.warm(event.load_s, event.memory_bytes)
+                self.health.warm(event.memory_bytes)
                 self.ready.set()
             case LoadFailed():
                 raise GroupStartError(f"The model could not be loaded: {event.reason}")
@@ -178,12 +188,21 @@ class Supervisor:
                 self._last_sign = self._clock()
                 await self._running.record(event)
 
-    async def _after_loss(self, error: EngineError, pause: float) -> None:
-        """Give the running tasks back, say why, and wait a little."""
+    async def _after_loss(self, error: HiDreamError, pause: float) -> None:
+        """Say why, give the running tasks back, and wait a little."""
         logger.warning("Worker group lost: %s; another one starts in %.0f s", error, pause)
         self.health.enter(EngineState.DEGRADED, str(error))
-        await self._running.crash_all(str(error))
         try:
+            if isinstance(error, StoreUnavailableError):
+                await self._running.hand_back_all()
+            else:
+                await self._running.crash_all(str(error))
+        except StoreUnavailableError as trouble:
+            # They stay in the list, and are given back after the next loss or at the next start.
+            logger.error("Running tasks could not be given back: %s", trouble)
+        await self._wait(pause)
+
+    async def _wait(self, pause: float) -> None:
+        """Wait, but not when stopping."""
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), pause)
-        except TimeoutError:
-            return

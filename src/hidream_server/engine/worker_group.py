@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
-import os
 import secrets
-import signal
 from collections.abc import Mapping
 
 from hidream_server.engine.launchers.launcher import GroupLauncher, LaunchOrder
@@ -21,6 +19,13 @@ logger = logging.getLogger(__name__)
 
 #: How long ranks that were told to stop may take, in seconds.
 _STOP_GRACE_S = 5.0
+
+#: How long a connection may take to say hello.
+_HELLO_GRACE_S = 10.0
+#: How long the end of a group may take to explain itself.
+_LAST_WORDS_S = 1.0
+#: A hello is short; nobody may make us keep more before we know them.
+MAX_HELLO_BYTES = 2**10
 
 _HOST = "127.0.0.1"
 
@@ -44,7 +49,9 @@ class WorkerGroup:
         #: Events of the ranks, a GroupLostError at the end, None when the supervisor woke itself.
         self._inbox: asyncio.Queue[Event | GroupLostError | None] = asyncio.Queue()
         self._ranks: dict[int, SupervisorChannel] = {}
-        self._processes: list[int] = []
+        #: One for each connection, until it ends.
+        self._talks: set[asyncio.Task[None]] = set()
+        self._rank_left = asyncio.Event()
 
     async def __aenter__(self) -> "WorkerGroup":
         self._server = await asyncio.start_server(self._serve_rank, _HOST, 0)
@@ -61,7 +68,7 @@ class WorkerGroup:
         except BaseException:
             self._server.close()
             raise
-        self._watch = asyncio.create_task(self._watch_launcher())
+        self._watch = asyncio.create_task(self._watch_end())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,20 +76,16 @@ class WorkerGroup:
         await self.send(Stop())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._launcher.wait(), _STOP_GRACE_S)
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-            os.close(process)
         await self._launcher.kill()
         self._watch.cancel()
-        for channel in self._ranks.values():
-            channel.close()
         self._server.close()
+        for talk in list(self._talks):
+            talk.cancel()
 
     async def send(self, command: Command) -> None:
-        """Say something to every rank."""
-        for channel in list(self._ranks.values()):
-            await channel.send(command)
+        """Say something to rank 0, which decides for all."""
+        if 0 in self._ranks:
+            await self._ranks[0].send(command)
 
     async def next_event(self) -> Event | None:
         """Return the next event, None after `wake`; raise GroupLostError when the group ends."""
@@ -96,29 +99,52 @@ class WorkerGroup:
         self._inbox.put_nowait(None)
 
     async def _serve_rank(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take in what a rank says until it leaves."""
+        talk = asyncio.current_task()
+        assert talk is not None
+        self._talks.add(talk)
         channel = SupervisorChannel(reader, writer)
         try:
-            hello = await channel.receive()
-            if not isinstance(hello, Hello) or not hmac.compare_digest(hello.token, self._token):
-                logger.warning("A stranger on the control socket was turned away")
-                channel.close()
-                return
-            await self._welcome(hello, channel)
-            while (event := await channel.receive()) is not None:
-                self._inbox.put_nowait(event)
-            self._lose(f"rank {hello.rank} left")
+            rank = await self._greet(channel)
+            if rank is not None:
+                while (event := await channel.receive()) is not None:
+                    self._inbox.put_nowait(event)
+                self._rank_left.set()
         except ProtocolError as error:
-            self._lose(str(error))
+            self._inbox.put_nowait(GroupLostError(str(error)))
+        except asyncio.CancelledError:
+            # The group is closed. Python 3.11 would log a task that ends by cancellation.
+            return
+        finally:
+            self._talks.discard(talk)
+            channel.close()
 
-    async def _welcome(self, hello: Hello, channel: SupervisorChannel) -> None:
+    async def _greet(self, channel: SupervisorChannel) -> int | None:
+        """Return the rank that said hello with our token; anyone else is shown the door."""
+        hello = None
+        with contextlib.suppress(TimeoutError, ProtocolError):
+            hello = await asyncio.wait_for(channel.receive(MAX_HELLO_BYTES), _HELLO_GRACE_S)
+        if not isinstance(hello, Hello) or not _same(hello.token, self._token):
+            logger.warning("A stranger on the control socket was turned away")
+            return None
         self._ranks[hello.rank] = channel
-        # A handle, not a number: the number may belong to another process when it is used.
-        with contextlib.suppress(ProcessLookupError):
-            self._processes.append(os.pidfd_open(hello.pid))
         await channel.send(self._greeting)
+        return hello.rank
 
-    async def _watch_launcher(self) -> None:
-        self._lose(await self._launcher.wait())
+    async def _watch_end(self) -> None:
+        """Report the group's end once: when a rank has left, or the launcher has ended."""
+        ended = asyncio.create_task(self._launcher.wait())
+        left = asyncio.create_task(self._rank_left.wait())
+        try:
+            await asyncio.wait((ended, left), return_when=asyncio.FIRST_COMPLETED)
+            # The one that came later tells the rest: the reason, or the ranks' last words.
+            await asyncio.wait((ended, *self._talks), timeout=_LAST_WORDS_S)
+            reason = ended.result() if ended.done() else "a rank left"
+            self._inbox.put_nowait(GroupLostError(reason))
+        finally:
+            ended.cancel()
+            left.cancel()
 
-    def _lose(self, reason: str) -> None:
-        self._inbox.put_nowait(GroupLostError(reason))
+
+def _same(token: str, expected: str) -> bool:
+    return hmac.compare_digest(token.encode(errors="replace"), expected.encode())

@@ -31,9 +31,9 @@ def _pack(message: AnyMessage) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def _length(header: bytes) -> int:
+def _length(header: bytes, max_bytes: int = MAX_FRAME_BYTES) -> int:
     (length,) = _LENGTH.unpack(header)
-    if length > MAX_FRAME_BYTES:
+    if length > max_bytes:
         raise ProtocolError(f"A frame of {length} bytes is above the limit.")
     return int(length)
 
@@ -52,11 +52,11 @@ class SupervisorChannel:
         self._reader = reader
         self._writer = writer
 
-    async def receive(self) -> Event | None:
-        """Return the next event, None once the rank has gone."""
+    async def receive(self, max_bytes: int = MAX_FRAME_BYTES) -> Event | None:
+        """Return the next event, None once the rank has gone; raise ProtocolError otherwise."""
         try:
             header = await self._reader.readexactly(_LENGTH.size)
-            body = await self._reader.readexactly(_length(header))
+            body = await self._reader.readexactly(_length(header, max_bytes))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         return _unpack(_events, body)

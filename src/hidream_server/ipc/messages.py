@@ -21,7 +21,6 @@ class LoadModel(Message, frozen=True, kw_only=True):
     model_path: str
     extra_model_path: str | None
     device_type: str
-    dtype: str
     log_level: str
     prompt_cache_bytes: int
 
@@ -49,7 +48,6 @@ class Hello(Message, frozen=True, kw_only=True):
 
     token: str
     rank: int
-    pid: int
 
 
 class GroupReady(Message, frozen=True, kw_only=True):
@@ -63,6 +61,13 @@ class LoadFailed(Message, frozen=True, kw_only=True):
     """The model could not be loaded."""
 
     reason: str
+
+
+class TaskBegun(Message, frozen=True, kw_only=True):
+    """The ranks are about to work on this attempt; what goes wrong from now on may be its doing."""
+
+    task_id: str
+    attempt: int
 
 
 class StepDone(Message, frozen=True, kw_only=True):
@@ -108,7 +113,17 @@ class LogLine(Message, frozen=True, kw_only=True):
     task_id: str | None
 
 
-Event = Hello | GroupReady | LoadFailed | StepDone | ImageDone | TaskDone | TaskFailed | LogLine
+Event = (
+    Hello
+    | GroupReady
+    | LoadFailed
+    | TaskBegun
+    | StepDone
+    | ImageDone
+    | TaskDone
+    | TaskFailed
+    | LogLine
+)
 
 #: Any message at all, for type annotations of the channel.
 AnyMessage = Command | Event

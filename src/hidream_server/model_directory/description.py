@@ -58,11 +58,10 @@ class ModelDescription:
     def image_tokens(self, width: int, height: int) -> int:
         return (width // self.size_multiple) * (height // self.size_multiple)
 
-    def size_problem(self, width: int, height: int) -> str | None:
-        """Say what sizes are allowed if this one is not, else None."""
-        if self._paints(width, height):
-            return None
-        documented = [f"{w}x{h}" for w, h in DOCUMENTED_SIZES if self._paints(w, h)]
+    @property
+    def allowed_sizes(self) -> str:
+        """The sizes this model can paint, in words."""
+        documented = [f"{w}x{h}" for w, h in DOCUMENTED_SIZES if self.paints(w, h)]
         largest = self.max_image_tokens * self.size_multiple**2
         rule = (
             f"or any WIDTHxHEIGHT in multiples of {self.size_multiple}"
@@ -70,7 +69,8 @@ class ModelDescription:
         )
         return ", ".join([*documented, rule])
 
-    def _paints(self, width: int, height: int) -> bool:
+    def paints(self, width: int, height: int) -> bool:
+        """Say whether this model can paint a size."""
         whole = width % self.size_multiple == 0 and height % self.size_multiple == 0
         tokens = self.image_tokens(width, height)
         return whole and min(width, height) > 0 and tokens <= self.max_image_tokens

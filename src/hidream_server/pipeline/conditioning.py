@@ -3,6 +3,7 @@
 Knows the encoders' conventions; knows nothing of steps, devices of other ranks, or pixels.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,8 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 from torch.nn import Module
+
+logger = logging.getLogger(__name__)
 
 #: Tokens per prompt for every encoder. The network sees the padding, so this is part of what a
 #: seed means and never changes.
@@ -49,7 +52,7 @@ class Conditioning:
 class Tokenizer(Protocol):
     """A transformers tokenizer."""
 
-    def __call__(self, text: list[str], **options: object) -> "Tokens": ...
+    def __call__(self, text: list[str] | str, **options: object) -> "Tokens": ...
 
 
 class Tokens(Protocol):
@@ -76,6 +79,8 @@ class TextEncoder:
             return_tensors="pt",
             return_attention_mask=True,
         )
+        if tokens.attention_mask.all() and len(self.tokenizer(prompt).input_ids) > TEXT_TOKENS:
+            logger.warning("The prompt is longer than the %d tokens that count", TEXT_TOKENS)
         device = next(self.module.parameters()).device
         return tokens.input_ids.to(device), tokens.attention_mask.to(device)
 

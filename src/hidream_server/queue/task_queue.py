@@ -35,10 +35,10 @@ class TaskQueue:
     """All tasks, as one worker group's supervisor and the HTTP side see them."""
 
     def __init__(
-        self, store: TaskStore, max_attempts: int, clock: Callable[[], float] = time.time
+        self, store: TaskStore, max_crashes: int, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
-        self._max_attempts = max_attempts
+        self._max_crashes = max_crashes
         self._clock = clock
         self._listeners: list[Callable[[], object]] = []
 
@@ -98,7 +98,7 @@ class TaskQueue:
     def crashed(self, task: Task, reason: str) -> bool:
         """Queue a task again that was running when its group went down, or fail it at last."""
         claim = (task.id, task.attempt)
-        if task.crashes + 1 < self._max_attempts:
+        if task.crashes + 1 < self._max_crashes:
             return self._store.release(claim, crashed=True)
         return self._store.fail(
             claim,

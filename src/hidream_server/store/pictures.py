@@ -26,6 +26,8 @@ class PictureFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(".*.part"):
+            unfinished.unlink()
 
     def put(self, name: str, data: bytes) -> None:
         """Write a picture; it is on the disk under its name when this returns."""

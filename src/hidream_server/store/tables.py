@@ -28,4 +28,5 @@ tasks = Table(
     Column("error", Text, nullable=False, default=""),
     Column("timings", JSON, nullable=False, default=dict),
     Index("tasks_by_state", "state", "sequence"),
+    Index("tasks_by_end", "state", "completed_at"),
 )

@@ -5,12 +5,15 @@ attempt and changes nothing when a newer attempt holds it.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, Update, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Update, func, insert, select, update
+from sqlalchemy.exc import OperationalError
 
+from hidream_server.errors import StoreUnavailableError
 from hidream_server.store.tables import tasks
 from hidream_server.task import Task, TaskParams, TaskState, sources
 
@@ -31,18 +34,18 @@ class TaskStore:
         if not new:
             return
         rows = [_to_row(task) for task in new]
-        with self._writing, self._engine.begin() as connection:
+        with self._write_transaction() as connection:
             connection.execute(insert(tasks), rows)
 
     def get(self, task_id: str) -> Task | None:
-        with self._engine.connect() as connection:
+        with self._read_transaction() as connection:
             row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
         return None if row is None else _to_task(row)
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state."""
         query = select(tasks.c.state, func.count()).group_by(tasks.c.state)
-        with self._engine.connect() as connection:
+        with self._read_transaction() as connection:
             found = {TaskState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in TaskState}
 
@@ -50,7 +53,7 @@ class TaskStore:
         """Return the cost of all work that is queued or running."""
         open_states = tasks.c.state.in_([TaskState.QUEUED, TaskState.PROCESSING])
         query = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(open_states)
-        with self._engine.connect() as connection:
+        with self._read_transaction() as connection:
             return float(connection.scalar(query) or 0.0)
 
     def recent_speed(self, count: int) -> float | None:
@@ -63,7 +66,7 @@ class TaskStore:
             .subquery()
         )
         query = select(func.sum(latest.c.seconds), func.sum(latest.c.cost))
-        with self._engine.connect() as connection:
+        with self._read_transaction() as connection:
             seconds, cost = connection.execute(query).one()
         return float(seconds / cost) if cost else None
 
@@ -83,7 +86,7 @@ class TaskStore:
             .values(attempt=tasks.c.attempt + 1, steps_done=0)
             .returning(*tasks.c)
         )
-        with self._writing, self._engine.begin() as connection:
+        with self._write_transaction() as connection:
             rows = connection.execute(statement).all()
         return [_to_task(row) for row in sorted(rows, key=lambda row: row.sequence)]
 
@@ -115,9 +118,28 @@ class TaskStore:
         """Queue the running tasks whose lease has run out; return how many."""
         return self._write(_requeue().where(tasks.c.lease_until < now))
 
+    @contextmanager
+    def _read_transaction(self) -> Iterator[Connection]:
+        with _translated_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write_transaction(self) -> Iterator[Connection]:
+        with _translated_errors(), self._writing, self._engine.begin() as connection:
+            yield connection
+
     def _write(self, statement: Update) -> int:
-        with self._writing, self._engine.begin() as connection:
+        with self._write_transaction() as connection:
             return connection.execute(statement).rowcount
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Let those above know trouble with the database without knowing SQLAlchemy."""
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreUnavailableError(f"The task database does not answer: {error.orig}.") from error
 
 
 def _transition(target: TaskState, **values: Any) -> Update:

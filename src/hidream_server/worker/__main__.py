@@ -16,7 +16,7 @@ def main() -> None:
     rank = int(os.environ["RANK"])
     host, _, port = os.environ[CONTROL_ADDRESS].rpartition(":")
     channel = RankChannel.connect(host, int(port))
-    channel.send(Hello(token=os.environ[CONTROL_TOKEN], rank=rank, pid=os.getpid()))
+    channel.send(Hello(token=os.environ[CONTROL_TOKEN], rank=rank))
     # Torch takes seconds to import; the supervisor should know us before.
     from hidream_server.worker.worker import Worker
 

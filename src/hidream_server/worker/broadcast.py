@@ -30,5 +30,9 @@ class Broadcast(Generic[T]):
         assert box[0] is not None
         return box[0]
 
+    def wait_for_all(self) -> None:
+        """Return once every rank has come here."""
+        dist.barrier(group=self._group)
+
     def close(self) -> None:
         dist.destroy_process_group()

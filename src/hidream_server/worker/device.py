@@ -1,29 +1,47 @@
-"""Opens a rank's device through torch's generic interface.
+"""A rank's device, through torch's generic interface.
 
 Knows the device by the names it is given; which devices exist is not its business.
 """
 
 import importlib
 import resource
+from dataclasses import dataclass
 
 import torch
 
 from hidream_server.devices.device import DeviceKind
 
 
-def open_device(kind: DeviceKind, local_rank: int) -> torch.device:
+@dataclass(frozen=True, slots=True)
+class RankDevice:
+    """The device that one rank computes on."""
+
+    torch_device: torch.device
+    dtype: torch.dtype
+    is_accelerator: bool
+
+    def memory_bytes(self) -> int:
+        """Return what is allocated on the device; on the CPU the most this process ever held."""
+        if not self.is_accelerator:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return int(torch.get_device_module(self.torch_device).memory_allocated())
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started on the device is done."""
+        if self.is_accelerator:
+            torch.get_device_module(self.torch_device).synchronize()
+
+    def check(self) -> None:
+        """Compute something small; a device in a broken state raises, as it would ever after."""
+        if torch.ones(1, device=self.torch_device).add_(1).item() != 2:
+            raise RuntimeError("The device computes wrong sums.")
+
+
+def open_device(kind: DeviceKind, local_rank: int) -> RankDevice:
     """Return this rank's device, ready for use; raises what torch raises."""
     if kind.extension is not None:
         importlib.import_module(kind.extension)
-    if kind.name == "cpu":
-        return torch.device("cpu")
-    device = torch.device(kind.name, local_rank)
-    torch.get_device_module(device).set_device(device)
-    return device
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Return what is allocated on the device; on the CPU the most this process ever held."""
-    if device.type == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(torch.get_device_module(device).memory_allocated(device))
+    device = torch.device(kind.name, local_rank) if kind.is_accelerator else torch.device(kind.name)
+    if kind.is_accelerator:
+        torch.get_device_module(device).set_device(device)
+    return RankDevice(device, getattr(torch, kind.dtype), kind.is_accelerator)

@@ -17,6 +17,7 @@ from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, Te
 from hidream_server.pipeline.denoise import ImageRun, denoise_step
 from hidream_server.pipeline.sampling import Sampler, first_noise
 from hidream_server.task import TaskParams
+from hidream_server.worker.device import RankDevice
 
 _WARM_UP = TaskParams(
     prompt="",
@@ -37,7 +38,7 @@ class ModelRunner:
         self,
         model: LoadedModel,
         description: ModelDescription,
-        device: torch.device,
+        device: RankDevice,
         prompt_cache_bytes: int,
     ) -> None:
         self._model = model
@@ -69,6 +70,7 @@ class ModelRunner:
         if params.guided:
             prompts.insert(0, params.negative_prompt)
         conditioning = Conditioning.stack([self._prompts.encode(prompt) for prompt in prompts])
+        self._device.synchronize()
         return [self._begin_image(params, seed, conditioning) for seed in params.seeds]
 
     def step(self, run: ImageRun) -> None:
@@ -77,6 +79,13 @@ class ModelRunner:
     def decode(self, run: ImageRun) -> NDArray[np.uint8]:
         """Return a finished image as [height, width, 3] in uint8."""
         return decode(self._model.vae, run.latents)
+
+    def memory_bytes(self) -> int:
+        return self._device.memory_bytes()
+
+    def check_device(self) -> None:
+        """Raise unless the device still computes."""
+        self._device.check()
 
     def about(self, params: TaskParams, seed: int) -> dict[str, str]:
         """Return what a picture's file says of how it was made."""
@@ -117,8 +126,8 @@ class ModelRunner:
     def _network(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         transformer = self._model.transformer
         output = transformer(
-            hidden_states=latents.to(self._device, transformer.dtype),
-            timesteps=timesteps.to(self._device),
+            hidden_states=latents.to(self._device.torch_device, transformer.dtype),
+            timesteps=timesteps.to(self._device.torch_device),
             encoder_hidden_states_t5=conditioning.t5,
             encoder_hidden_states_llama3=conditioning.llama,
             pooled_embeds=conditioning.pooled,

@@ -25,7 +25,8 @@ class ChannelHandler(logging.Handler):
                 task_id=current_task(),
             )
             self._channel.send(line)
-        except OSError:
+        except Exception:
+            # As every handler of logging does: what cannot be logged must not stop the work.
             self.handleError(record)
 
 

@@ -17,6 +17,8 @@ class TaskRun:
     number: int
     images: list[ImageRun] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    #: It has been reported as failed; nothing more is said of it.
+    given_up: bool = False
 
     @property
     def steps_done(self) -> int:

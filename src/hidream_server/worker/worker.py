@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hidream_server.devices.choice import KINDS
@@ -31,6 +30,7 @@ from hidream_server.ipc.messages import (
     StartTask,
     StepDone,
     Stop,
+    TaskBegun,
     TaskDone,
     TaskFailed,
 )
@@ -40,7 +40,7 @@ from hidream_server.model_directory.reading import describe
 from hidream_server.pipeline.png import encode_png
 from hidream_server.scheduling.policy import ActiveImage, next_image
 from hidream_server.worker.broadcast import Broadcast
-from hidream_server.worker.device import memory_bytes, open_device
+from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
 from hidream_server.worker.reporting import report_logs
 from hidream_server.worker.task_run import TaskRun
@@ -66,6 +66,7 @@ class Worker:
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runs: dict[int, TaskRun] = {}
         self._admitted = 0
+        self._loaded = threading.Event()
         self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
 
     def run(self) -> None:
@@ -74,10 +75,10 @@ class Worker:
         if not isinstance(load, LoadModel):
             return
         report_logs(self._channel, self._rank, load.log_level)
+        threading.Thread(target=self._read_commands, daemon=True).start()
         self._broadcast: Broadcast[Turn] = Broadcast()
         if not self._load(load):
             return
-        threading.Thread(target=self._read_commands, daemon=True).start()
         while not (
             turn := self._broadcast.share(self._decide() if self._rank == 0 else None)
         ).leave:
@@ -86,25 +87,33 @@ class Worker:
         self._broadcast.close()
 
     def _load(self, load: LoadModel) -> bool:
-        """Load the model and say so; on failure say why."""
+        """Load the model; once all ranks have, rank 0 says so. On failure say why."""
         start = time.perf_counter()
         try:
-            self._runner, device = _load_runner(load)
+            self._runner = _load_runner(load)
         except Exception as error:
             logger.exception("The model could not be loaded")
             self._channel.send(LoadFailed(reason=_first_line(error)))
             return False
+        self._broadcast.wait_for_all()
         if self._rank == 0:
-            self._channel.send(
-                GroupReady(load_s=time.perf_counter() - start, memory_bytes=memory_bytes(device))
-            )
+            load_s = time.perf_counter() - start
+            self._channel.send(GroupReady(load_s=load_s, memory_bytes=self._runner.memory_bytes()))
+        self._loaded.set()
         return True
 
     def _read_commands(self) -> None:
-        while (command := self._channel.receive()) is not None:
-            self._commands.put(command)
-        # The supervisor has gone: whatever the other threads do, even inside a collective, ends.
-        os._exit(1)
+        """Take in commands; end the process when there can be no more.
+
+        Whatever the other threads do then, even inside a load or a collective, ends with it.
+        """
+        try:
+            while (command := self._channel.receive()) is not None:
+                if isinstance(command, Stop) and not self._loaded.is_set():
+                    os._exit(0)
+                self._commands.put(command)
+        finally:
+            os._exit(1)
 
     # Deciding: rank 0 only
 
@@ -142,23 +151,24 @@ class Worker:
 
     @contextmanager
     def _guard(self, run: TaskRun) -> Iterator[None]:
-        """Let what goes wrong with one task fail that task, not the group."""
+        """Let what goes wrong with one task fail that task, not the group.
+
+        A device that is broken for good ends the rank instead: no other task must suffer from it.
+        """
         with log_context(task=run.start.task_id):
             try:
                 yield
             except Exception as error:
                 logger.exception("The task cannot go on")
+                self._runner.check_device()
                 self._runs.pop(run.number, None)
                 reason = _first_line(error)
-                self._send_later(
-                    lambda: TaskFailed(
-                        task_id=run.start.task_id,
-                        attempt=run.start.attempt,
-                        reason=reason,
-                    )
-                )
+                self._send_later(run, lambda: _failed(run, reason))
 
     def _begin(self, run: TaskRun) -> None:
+        self._send_later(
+            run, lambda: TaskBegun(task_id=run.start.task_id, attempt=run.start.attempt)
+        )
         with run.stage("encode_s"):
             run.images = self._runner.begin(run.start.params)
         self._runs[run.number] = run
@@ -179,16 +189,28 @@ class Worker:
         if image.finished:
             with run.stage("decode_s"):
                 pixels = self._runner.decode(image)
-            self._send_later(lambda: self._image_done(run, image_index, pixels))
+            self._send_later(run, lambda: self._image_done(run, image_index, pixels))
         if run.finished:
             del self._runs[run.number]
-            self._send_later(lambda: self._task_done(run))
+            self._send_later(run, lambda: self._task_done(run))
 
     # Reporting: beside the loop, in order
 
-    def _send_later(self, make: Callable[[], Event]) -> None:
+    def _send_later(self, run: TaskRun, make: Callable[[], Event]) -> None:
+        """Make and send an event of a task; one that cannot be made fails the task."""
         if self._rank == 0:
-            self._files.submit(lambda: self._channel.send(make()))
+            self._files.submit(self._send, run, make)
+
+    def _send(self, run: TaskRun, make: Callable[[], Event]) -> None:
+        if run.given_up:
+            return
+        try:
+            event = make()
+        except Exception as error:
+            logger.exception("The picture could not be made into a file")
+            run.given_up = True
+            event = _failed(run, _first_line(error))
+        self._channel.send(event)
 
     def _image_done(self, run: TaskRun, image_index: int, pixels: NDArray[np.uint8]) -> ImageDone:
         params = run.start.params
@@ -205,14 +227,18 @@ class Worker:
         return TaskDone(task_id=run.start.task_id, attempt=run.start.attempt, timings=run.timings)
 
 
-def _load_runner(load: LoadModel) -> tuple[ModelRunner, torch.device]:
+def _load_runner(load: LoadModel) -> ModelRunner:
     extra_path = None if load.extra_model_path is None else Path(load.extra_model_path)
     description = describe(Path(load.model_path), extra_path)
     device = open_device(KINDS[load.device_type], int(os.environ["LOCAL_RANK"]))
-    model = load_model(description, device, getattr(torch, load.dtype))
+    model = load_model(description, device.torch_device, device.dtype)
     runner = ModelRunner(model, description, device, load.prompt_cache_bytes)
     logger.info("Warm after %.2f s", runner.warm_up())
-    return runner, device
+    return runner
+
+
+def _failed(run: TaskRun, reason: str) -> TaskFailed:
+    return TaskFailed(task_id=run.start.task_id, attempt=run.start.attempt, reason=reason)
 
 
 def _first_line(error: Exception) -> str:

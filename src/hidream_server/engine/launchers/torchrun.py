@@ -10,13 +10,15 @@ import sys
 from collections import deque
 
 from hidream_server.engine.launchers.launcher import LaunchOrder
-from hidream_server.errors import TorchMissingError
+from hidream_server.errors import GroupStartError, TorchMissingError
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 
 logger = logging.getLogger(__name__)
 
 #: How long the agent may take to end its ranks when asked, before it is killed.
-_TERM_GRACE_S = 10.0
+_TERM_GRACE_S = 5.0
+#: Output is read in pieces of so many bytes; a longer line is cut.
+_CHUNK_BYTES = 2**16
 #: How many lines of output are kept to explain an end.
 _LINES_KEPT = 40
 
@@ -44,15 +46,18 @@ class TorchrunLauncher:
         """Start the agent; it is run as a module, so that no `torchrun` on PATH is needed."""
         require_torch()
         self._output.clear()
-        self._agent = await asyncio.create_subprocess_exec(
-            *_command(order.size),
-            env=_environment(order),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            # Ctrl-C in a terminal is for the server alone, which drains while the ranks go on.
-            start_new_session=True,
-        )
+        try:
+            self._agent = await asyncio.create_subprocess_exec(
+                *_command(order.size),
+                env=_environment(order),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                # Ctrl-C in a terminal is for the server alone, which drains while the ranks go on.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GroupStartError(f"torchrun could not be started: {error}.") from error
         self._ended = asyncio.create_task(self._follow(self._agent))
 
     async def wait(self) -> str:
@@ -60,8 +65,8 @@ class TorchrunLauncher:
         return await asyncio.shield(self._ended)
 
     async def kill(self) -> None:
-        """Ask the agent to end its ranks, then insist."""
-        if self._agent is None or self._ended is None or self._ended.done():
+        """Ask the agent to end its ranks, then insist: they die with it, even stopped ones."""
+        if self._agent is None or self._ended is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
@@ -73,14 +78,23 @@ class TorchrunLauncher:
     async def _follow(self, agent: asyncio.subprocess.Process) -> str:
         """Keep what the agent and the ranks print, and say in the end how they ended."""
         assert agent.stdout is not None
-        async for line in agent.stdout:
-            text = line.decode(errors="replace").rstrip()
-            self._output.append(text)
-            logger.debug("%s", text)
+        rest = b""
+        while chunk := await agent.stdout.read(_CHUNK_BYTES):
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            for line in lines:
+                self._keep(line)
+            rest = rest[-_CHUNK_BYTES:]
+        self._keep(rest)
         code = await agent.wait()
         if code not in (0, -signal.SIGTERM):
             logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
         return f"torchrun ended with code {code}"
+
+    def _keep(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text:
+            self._output.append(text)
+            logger.debug("%s", text)
 
 
 def require_torch() -> None:

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("timings", sa.JSON, nullable=False),
     )
     op.create_index("tasks_by_state", "tasks", ["state", "sequence"])
+    op.create_index("tasks_by_end", "tasks", ["state", "completed_at"])
 
 
 def downgrade() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hidream_server.cli import plan as plan_module
-from hidream_server.cli.plan import bind, make_plan
+from hidream_server.cli import serving as plan_module
+from hidream_server.cli.serving import bind, decide
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH, DEMO_NOTICE
 from hidream_server.errors import (
     ConfigurationError,
@@ -26,23 +26,23 @@ DEMO = {"model_path": DEMO_MODEL_PATH, "extra_model_path": DEMO_EXTRA_MODEL_PATH
 
 
 def test_the_plan_names_model_and_devices():
-    plan = make_plan(Settings(**DEMO))
+    plan = decide(Settings(**DEMO))
     assert plan.model.is_demo
     assert (plan.devices.kind.name, plan.devices.ids) == ("cpu", (0,))
 
 
-def test_the_ranks_are_told_the_plan():
-    plan = make_plan(Settings(**DEMO, log_level="DEBUG", prompt_cache_mb=3))
-    command = plan.load_command()
+def test_the_ranks_are_told_what_was_decided():
+    serving = decide(Settings(**DEMO, log_level="DEBUG", prompt_cache_mb=3))
+    command = serving.load_command()
     assert command.model_path == str(DEMO_MODEL_PATH)
     assert command.extra_model_path == str(DEMO_EXTRA_MODEL_PATH)
-    assert (command.device_type, command.dtype) == ("cpu", "float32")
+    assert command.device_type == "cpu"
     assert (command.log_level, command.prompt_cache_bytes) == ("DEBUG", 3 * 2**20)
 
 
 def test_the_demo_model_is_announced_as_a_toy_with_a_warning(caplog):
     with caplog.at_level(logging.INFO, "hidream_server"):
-        make_plan(Settings(**DEMO)).announce()
+        decide(Settings(**DEMO)).announce()
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert DEMO_NOTICE in caplog.messages
     assert any("HiDream-I1-Demo (Full" in message for message in caplog.messages)
@@ -53,43 +53,43 @@ def test_another_model_is_announced_without_a_warning(caplog, tmp_path):
     model = linked_demo(tmp_path)
     settings = Settings(model_path=model, extra_model_path=DEMO_EXTRA_MODEL_PATH, device_type="cpu")
     with caplog.at_level(logging.INFO, "hidream_server"):
-        make_plan(settings).announce()
+        decide(settings).announce()
     assert {record.levelname for record in caplog.records} == {"INFO"}
     assert DEMO_NOTICE not in caplog.messages
 
 
 def test_a_project_path_must_hold_an_inference_py(tmp_path):
     with pytest.raises(ProjectPathError) as caught:
-        make_plan(Settings(**DEMO, project_path=tmp_path))
+        decide(Settings(**DEMO, project_path=tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert "-p" in str(caught.value)
     (tmp_path / "inference.py").touch()
-    make_plan(Settings(**DEMO, project_path=tmp_path))
+    decide(Settings(**DEMO, project_path=tmp_path))
 
 
 def test_a_project_path_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ProjectPathError):
-        make_plan(Settings(**DEMO, project_path=tmp_path / "nowhere"))
+        decide(Settings(**DEMO, project_path=tmp_path / "nowhere"))
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path):
     with pytest.raises(PathMissingError):
-        make_plan(Settings(model_path=tmp_path / "nowhere"))
+        decide(Settings(model_path=tmp_path / "nowhere"))
     with pytest.raises(ModelDirectoryError):
-        make_plan(Settings(model_path=tmp_path))
+        decide(Settings(model_path=tmp_path))
 
 
 def test_several_devices_are_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
     with pytest.raises(LayoutUnavailableError):
-        make_plan(Settings(**DEMO, devices=(0, 1), device_type="cpu"))
+        decide(Settings(**DEMO, devices=(0, 1), device_type="cpu"))
 
 
 def test_without_torch_nothing_else_is_looked_at(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(plan_module, "choose_model", lambda _settings: pytest.fail("looked"))
     with pytest.raises(TorchMissingError):
-        make_plan(Settings(model_path=tmp_path))
+        decide(Settings(model_path=tmp_path))
 
 
 # The port

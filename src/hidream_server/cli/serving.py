@@ -25,12 +25,17 @@ _LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Serving:
     """What will be served, and on what."""
 
     settings: Settings
     model: ModelDescription
     devices: DeviceChoice
+
+    @property
+    def layout(self) -> str:
+        """How the group splits the work: one device does it all."""
+        return "tp1-ep1"
 
     def load_command(self) -> LoadModel:
         """Return what each rank is told first."""
@@ -38,7 +43,6 @@ class Plan:
             model_path=str(self.model.path),
             extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
             device_type=self.devices.kind.name,
-            dtype=self.devices.kind.dtype,
             log_level=self.settings.log_level,
             prompt_cache_bytes=self.settings.prompt_cache_mb * 2**20,
         )
@@ -58,8 +62,8 @@ class Plan:
             logger.log(level, "%s", line)
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Return the plan for these settings; raise ConfigurationError for what cannot be."""
+def decide(settings: Settings) -> Serving:
+    """Return the serving for these settings; raise ConfigurationError for what cannot be."""
     require_torch()
     project = settings.project_path
     if project is not None and not (project / "inference.py").is_file():
@@ -68,7 +72,7 @@ def make_plan(settings: Settings) -> Plan:
             " give the HiDream-I1 project with -p, or leave it out."
         )
     model = choose_model(settings)
-    return Plan(settings, model, choose_devices(settings, demo=model.is_demo))
+    return Serving(settings, model, choose_devices(settings, demo=model.is_demo))
 
 
 def bind(host: str, port: int) -> socket.socket:
