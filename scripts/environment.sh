@@ -40,6 +40,15 @@ make_venv() {
     die "Python $MIN_PYTHON or newer is needed and was not found: install it, or activate an environment that has it."
 }
 
+# Two starts at once must not install into the same environment: the second one waits.
+prepare() {
+    exec 9>"$ROOT/.install-lock"
+    flock --nonblock 9 || { say "another start is installing; waiting for it"; flock 9; }
+    find_python
+    install "$1"
+    exec 9>&-
+}
+
 # Install the project with the given extras, unless this very thing was installed here before.
 install() {
     local extras="$1" stamp wanted
@@ -50,10 +59,11 @@ install() {
     if [ -n "$torch" ] && [ -f "$stamp" ] && grep -qxF "$wanted" "$stamp"; then return; fi
     if [ -n "$torch" ]; then
         check_torch "$torch"
-        constraints="$(mktemp)"
-        trap 'rm -f "$constraints"' RETURN
+        constraints="${stamp%/*}/.hidream-constraints"
         grep -v '^torch\(-npu\)\?==' "$ROOT/constraints.txt" >"$constraints"
         echo "torch==$torch" >>"$constraints"
+        # An Ascend image brings its own torch_npu, which must stay the one that fits its torch.
+        [ -z "$(installed_version torch_npu)" ] || extras="${extras/\[npu\]/}"
     else
         # torch first: whatever depends on it would otherwise pull in the newest one.
         pip_install "$constraints" torch
@@ -82,7 +92,7 @@ PY
 pip_install() {
     local constraints="$1"
     shift
-    say "installing ${*: -1} (once)"
+    say "installing ${*: -1} (once; this takes some minutes)"
     PIP_CONSTRAINT="$constraints" "$PYTHON" -m pip install --quiet --disable-pip-version-check "$@" ||
         die "the installation failed; the lines above say why."
 }

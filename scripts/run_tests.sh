@@ -4,8 +4,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 cd "$ROOT"
-find_python
-install "[dev]"
+prepare "[dev]"
 export HF_HUB_OFFLINE=1
 
 "$PYTHON" -m ruff check .

@@ -5,11 +5,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 cd "$ROOT"
-find_python
+# On an Ascend machine torch_npu comes along.
 extras=""
-# On an Ascend machine torch_npu comes along, unless the environment has its own.
-if compgen -G "/dev/davinci[0-9]*" >/dev/null && [ -z "$(installed_version torch_npu)" ]; then
-    extras="[npu]"
-fi
-install "$extras"
+if compgen -G "/dev/davinci[0-9]*" >/dev/null; then extras="[npu]"; fi
+prepare "$extras"
 exec "$PYTHON" -m hidream_server serve "$@"

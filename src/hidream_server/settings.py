@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,10 +66,17 @@ class Settings(BaseModel):
         None, "HiDream-I1 project folder that holds inference.py; checked, not used yet", "p"
     )
     devices: DeviceIds | None = _option(
-        None, "device ids joined by commas (default 0)", "d", ("ASCEND_RT_VISIBLE_DEVICES",)
+        None,
+        "device ids joined by commas (default 0); one device in this version",
+        "d",
+        ("ASCEND_RT_VISIBLE_DEVICES",),
     )
     device_count: int | None = _option(
-        None, "number of devices (default: from --devices)", "c", ("DEVICE_COUNT",), ge=1
+        None,
+        "number of devices (default: from --devices); 1 in this version",
+        "c",
+        ("DEVICE_COUNT",),
+        ge=1,
     )
     device_type: str | None = _option(
         None,
@@ -106,7 +114,7 @@ class Settings(BaseModel):
     load_timeout_s: float = _option(
         3600.0, "a worker group not ready after so long is restarted, in seconds", gt=0
     )
-    prompt_cache_mb: int = _option(512, "memory for cached prompt embeddings, in MiB", ge=0)
+    prompt_cache_mb: int = _option(512, "device memory for cached prompt embeddings, in MiB", ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +172,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PathMissingError(f"The config file {path} does not exist.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The config file {path} is not valid TOML: {error}.") from error
+    # A file may write an option as the command line does, or as Python does.
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    unknown = sorted(values.keys() - Settings.model_fields.keys())
+    if unknown:
+        near = get_close_matches(unknown[0], Settings.model_fields, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; see hidream serve --help."
+        raise ConfigurationError(f"{path}: there is no option {unknown[0]!r}{hint}")
+    return values
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -182,7 +198,8 @@ def _sentence(error: ValidationError) -> str:
     """Say the first problem of a validation error as a person would."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
-    if first["type"] == "extra_forbidden":
-        return f"There is no option {name!r}; see hidream serve --help."
     known = {option.name: option for option in options()}
-    return f"{known[name].flag} cannot be {first['input']!r}: {first['msg']} ({known[name].help})."
+    option = known[name]
+    if first["type"] == "string_pattern_mismatch":
+        return f"{option.flag} cannot be {first['input']!r}: it is {option.help}."
+    return f"{option.flag} cannot be {first['input']!r}: {first['msg']} ({option.help})."

@@ -10,7 +10,7 @@ from tests.api.support import error_of
 ANSWER_FIELDS = {"task_id", "requestId", "status", "estimated_time", "message"}
 STATUS_FIELDS = {
     *("task_id", "requestId", "status", "progress", "result_urls", "error", "created_at"),
-    *("started_at", "completed_at", "processing_time", "seeds", "timings"),
+    *("started_at", "completed_at", "processing_time", "attempt", "seeds", "timings"),
 }
 
 
@@ -91,6 +91,7 @@ def test_the_status_of_a_queued_task(client):
         "started_at": None,
         "completed_at": None,
         "processing_time": None,
+        "attempt": 0,
         "seeds": [5],
         "timings": None,
     }

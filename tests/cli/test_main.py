@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,12 @@ def served(monkeypatch) -> list[Settings]:
 
 @pytest.fixture
 def stopped(monkeypatch) -> list[tuple[Path, float]]:
-    """Return a list of the data directories that would have been stopped, and how patiently."""
-    found: list[tuple[Path, float]] = []
+    """Return a list of the data directories that would have been stopped."""
+    found: list[Path] = []
 
-    def stop(data_dir: Path, patience_s: float) -> int:
-        found.append((data_dir, patience_s))
+    def stop(data_dir: Path, announce: Callable[[int], None]) -> int:
+        found.append(data_dir)
+        announce(4321)
         return 4321
 
     monkeypatch.setattr(instance, "stop_instance", stop)
@@ -156,13 +158,19 @@ def test_every_finding_of_a_model_has_a_line_of_its_own(hidream, tmp_path):
 
 
 def test_stop_stops_and_does_not_serve(hidream, served, stopped):
-    code, out, _ = hidream("serve", "--stop", "--data-dir", "/d", "--drain-timeout-s", "5")
+    code, out, _ = hidream("serve", "--stop", "--data-dir", "/d")
     assert code == 0
-    assert "4321" in out
-    [(data_dir, patience)] = stopped
-    assert data_dir == Path("/d")
-    assert patience > 5
+    assert "may finish" in out
+    assert "Stopped the server (process 4321)" in out
+    assert stopped == [Path("/d")]
     assert served == []
+
+
+def test_restart_with_options_that_cannot_be_served_stops_nothing(hidream, served, stopped):
+    code, _, err = hidream("serve", "--restart", "-m", "/no/such/model")
+    assert code == 1
+    assert "/no/such/model" in err
+    assert stopped == served == []
 
 
 def test_restart_stops_and_serves(hidream, served, stopped):
@@ -178,7 +186,7 @@ def test_stopping_what_does_not_run_is_exit_code_1(hidream, served, tmp_path):
 
 
 def test_restarting_what_does_not_run_serves(hidream, served, monkeypatch, tmp_path):
-    def none_runs(*_: object) -> int:
+    def none_runs(*_: object, **__: object) -> int:
         raise NotRunningError
 
     monkeypatch.setattr(instance, "stop_instance", none_runs)

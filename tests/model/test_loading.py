@@ -1,5 +1,6 @@
 """The loader gives the real classes, without what is never used."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.model.loading import load_model
 from hidream_server.model_directory.reading import describe
+from tests.support import demo_copy
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +43,23 @@ def test_every_image_gets_a_fresh_sampler_of_the_checkpoint(description, fast_mo
     assert full.new_scheduler() is not full.new_scheduler()
     assert isinstance(fast.new_scheduler(), FlowMatchLCMScheduler)
     assert fast.new_scheduler().config.shift == 3.0
+
+
+def test_the_published_form_of_a_clip_tokenizer_gives_the_same_tokens(tmp_path: Path) -> None:
+    """The published directories hold vocab.json and merges.txt, the demo model tokenizer.json."""
+    model = demo_copy(tmp_path)
+    folder = model / "tokenizer"
+    whole = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(whole["vocab"]))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in whole["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    tokens = []
+    for path in (model, DEMO_MODEL_PATH):
+        loaded = load_model(
+            describe(path, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32
+        )
+        tokenizer, _ = loaded.text_encoders["text_encoder"]
+        prompt = "A red circle on a blue background, 一个红色的圆"
+        tokens.append(tokenizer(prompt, padding="max_length", max_length=128).input_ids)
+    assert tokens[0] == tokens[1]

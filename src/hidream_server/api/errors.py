@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hidream_server.api.limits import Limits
+from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
     FieldProblem,
     HiDreamError,
@@ -41,6 +42,8 @@ STATUS: dict[type[HiDreamError], int] = {
 
 #: Longest part of a wrong value that is given back.
 _SHOWN_CHARS = 200
+#: Larger whole numbers are given back as text.
+_LARGE = 2**64
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -75,9 +78,21 @@ def _form_problem(found: dict[str, Any], limits: Limits) -> FieldProblem:
         return FieldProblem("body", None, f"valid JSON; {found['ctx']['error']}")
     path = [str(part) for part in found["loc"][1:]]
     value = None if found["type"] == "missing" else found["input"]
-    allowed = limits.ranges.get(path[-1]) if path else None
-    about_range = f", {allowed.allowed}" if allowed else ""
-    return FieldProblem(".".join(path) or "body", value, found["msg"] + about_range)
+    return FieldProblem(".".join(path) or "body", value, _allowed(found, path, limits))
+
+
+def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
+    """Say what would be right, in our own words where pydantic's are for programmers."""
+    match found["type"]:
+        case "missing":
+            return "required"
+        case "extra_forbidden":
+            fields = BatchRequest if path == ["requests"] else GenerationRequest
+            return f"no such field; the fields are {', '.join(fields.model_fields)}"
+        case "model_attributes_type":
+            return "a JSON object, sent with the header Content-Type: application/json"
+    limit = limits.ranges.get(path[-1]) if path else None
+    return str(found["msg"]) + (f", {limit.allowed}" if limit else "")
 
 
 async def _http(_request: Request, error: Exception) -> JSONResponse:
@@ -105,16 +120,16 @@ def _answer(
 
 def _shown(value: object) -> object:
     """Give a value back as JSON can carry it: short, finite, encodable."""
-    if value is None or isinstance(value, bool | int) or _finite(value):
-        return (
-            value if not isinstance(value, int) or abs(value) < 2**64 else str(value)[:_SHOWN_CHARS]
-        )
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) < _LARGE:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     text = value if isinstance(value, str) else repr(value)
     return _encodable(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
 
 
 def _encodable(text: str) -> str:

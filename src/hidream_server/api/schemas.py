@@ -79,6 +79,7 @@ class StatusAnswer(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     processing_time: float | None = Field(description="Seconds from start to end.")
+    attempt: int = Field(description="How often the task has been started; above 1 after a loss.")
     seeds: list[int] = Field(description="The seed of each image.")
     timings: dict[str, float] | None = Field(description="Seconds by stage, for Profiling.")
 
@@ -96,6 +97,7 @@ class StatusAnswer(BaseModel):
             started_at=None if task.started_at is None else _utc(task.started_at),
             completed_at=None if task.completed_at is None else _utc(task.completed_at),
             processing_time=task.processing_time,
+            attempt=task.attempt,
             seeds=task.params.seeds,
             timings=task.timings if profiling else None,
         )

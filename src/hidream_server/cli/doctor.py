@@ -4,22 +4,14 @@ from rich.console import Console
 from rich.table import Table
 
 from hidream_server.cli.serving import Serving, decide
-from hidream_server.errors import ModelDirectoryError
 from hidream_server.settings import Settings
 
 _GIB = 2**30
 
 
 def run_doctor(settings: Settings) -> None:
-    """Print the serving for these settings; raise ConfigurationError if there can be none."""
-    console = Console(soft_wrap=True, highlight=False)
-    try:
-        serving = decide(settings)
-    except ModelDirectoryError as error:
-        for finding in error.findings:
-            console.print(f"problem: {finding}", markup=False)
-        raise
-    _print_serving(console, serving)
+    """Print what these settings serve; raise ConfigurationError, with all findings, if nothing."""
+    _print_serving(Console(soft_wrap=True, highlight=False), decide(settings))
 
 
 def _print_serving(console: Console, serving: Serving) -> None:
@@ -37,7 +29,7 @@ def _print_serving(console: Console, serving: Serving) -> None:
         f" ({devices.reason}), {devices.kind.dtype}"
     )
     console.print(_memory_table(serving))
-    console.print("Nothing stands in the way of serving this.")
+    console.print("This can be served.")
 
 
 def _memory_table(serving: Serving) -> Table:

@@ -6,10 +6,12 @@ process that this server did not start is ever signalled.
 
 import contextlib
 import fcntl
+import math
 import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -36,8 +38,15 @@ def claim_instance(data_dir: Path) -> IO[str]:
     return file
 
 
-def stop_instance(data_dir: Path, patience_s: float) -> int:
-    """Ask the owner of a data directory to stop and wait until it has; return its process id."""
+def stop_instance(
+    data_dir: Path,
+    patience_s: float = math.inf,
+    announce: Callable[[int], None] = lambda _pid: None,
+) -> int:
+    """Ask the owner of a data directory to stop and wait until it has; return its process id.
+
+    The owner bounds its own drain, so whoever stops it may wait without a bound.
+    """
     path = data_dir / _PID_FILE
     if not path.exists():
         raise NotRunningError(f"No server runs on {data_dir}.")
@@ -49,6 +58,7 @@ def stop_instance(data_dir: Path, patience_s: float) -> int:
             raise ConfigurationError(f"The server on {data_dir} is only just starting; try again.")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+        announce(pid)
         deadline = time.monotonic() + patience_s
         while not _try_lock(file):
             if time.monotonic() > deadline:

@@ -17,9 +17,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-#: Above the drain a stop may take so long, in seconds.
-_STOP_MARGIN_S = 30.0
-
 
 @app.command()
 @with_settings
@@ -38,7 +35,7 @@ def serve(
         decide(settings)
     if stop or restart:
         try:
-            pid = stop_instance(settings.data_dir, settings.drain_timeout_s + _STOP_MARGIN_S)
+            pid = stop_instance(settings.data_dir, announce=_announce_stop)
             typer.echo(f"Stopped the server (process {pid}).")
         except NotRunningError:
             if stop:
@@ -58,10 +55,16 @@ def doctor(settings: Settings) -> None:
     run_doctor(settings)
 
 
+def _announce_stop(pid: int) -> None:
+    typer.echo(f"Asked the server (process {pid}) to stop; its running tasks may finish.")
+
+
 def run() -> None:
     """Run the command line; an error made on purpose is one sentence and exit code 1."""
     try:
-        app()
+        app(prog_name="hidream")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModelDirectoryError as error:
         lines = "".join(f"\n  {finding}" for finding in error.findings)
         sys.exit(f"hidream: the model cannot be served:{lines}")

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +11,16 @@ import typer
 from hidream_server.settings import Option, Settings, load_settings, options
 
 Config = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with options by name, e.g. port = 8089")
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="HIDREAM_CONFIG",
+        help="TOML file with options by name, e.g. port = 8089",
+    ),
 ]
+
+
+_METAVARS = {int: "N", float: "N", PosixPath: "PATH"}
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +53,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     declared = typer.Option(
         *option.flags,
         help=option.help + default,
-        metavar=option.name.rsplit("_", 1)[-1].upper(),
+        metavar=_METAVARS.get(type(option.default), "TEXT"),
         show_default=False,
     )
     return inspect.Parameter(

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 #: How long open connections may go on after the last task, in seconds.
 _CLOSE_GRACE_S = 5
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class _Http(uvicorn.Server):
     """uvicorn without its signal handlers: a signal drains the tasks first."""
@@ -42,6 +44,8 @@ class _Http(uvicorn.Server):
 
 def run_server(settings: Settings) -> None:
     """Serve until a signal comes and the tasks are drained."""
+    # A signal that comes too early waits until there is something that can be stopped in order.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     serving = decide(settings)
     with claim_instance(settings.data_dir):
         listener = bind(settings.host, settings.port)
@@ -80,7 +84,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         )
     )
     logger.info("Listening on %s port %d", settings.host, settings.port)
-    await _run(http, supervisor, listener, startup)
+    await _run(serving, http, supervisor, listener, startup)
 
 
 def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> Supervisor:
@@ -101,10 +105,14 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
 
 
 async def _run(
-    http: uvicorn.Server, supervisor: Supervisor, listener: socket.socket, startup: logging.Handler
+    serving: Serving,
+    http: uvicorn.Server,
+    supervisor: Supervisor,
+    listener: socket.socket,
+    startup: logging.Handler,
 ) -> None:
     """Answer HTTP for as long as the engine lives, a drain included."""
-    _stop_on_signals(supervisor)
+    _stop_on_signals(supervisor, serving.settings.drain_timeout_s)
     answering = asyncio.create_task(http.serve(sockets=[listener]))
     engine = asyncio.create_task(supervisor.run())
     starting = asyncio.create_task(_follow_startup(supervisor, startup))
@@ -117,17 +125,26 @@ async def _run(
     engine.result()
 
 
-def _stop_on_signals(supervisor: Supervisor) -> None:
+def _stop_on_signals(supervisor: Supervisor, drain_s: float) -> None:
     """Drain on the first signal; hand everything back at once on the second."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         again = supervisor.stopping
-        logger.info("Stopping%s", " now" if again else ": running tasks may finish")
         supervisor.stop(drain_s=0 if again else None)
+        if again:
+            logger.info("Stopping now")
+        else:
+            logger.info(
+                "Stopping: %d running task(s) may finish, within %.0f s; a second signal hands"
+                " them back to the queue now",
+                supervisor.running,
+                drain_s,
+            )
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 async def _follow_startup(supervisor: Supervisor, startup: logging.Handler) -> None:

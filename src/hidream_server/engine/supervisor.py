@@ -82,12 +82,18 @@ class Supervisor:
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
+    @property
+    def running(self) -> int:
+        """How many tasks the group is working on."""
+        return len(self._running)
+
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         loop = asyncio.get_running_loop()
         self._queue.on_submit(lambda: loop.call_soon_threadsafe(self._wake))
         pause = _FIRST_PAUSE_S
         while not self.stopping:
+            logger.info("Starting the worker group")
             try:
                 async with self._new_group() as self._group:
                     await self._warm_up(self._group)

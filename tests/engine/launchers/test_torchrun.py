@@ -9,7 +9,7 @@ import pytest
 from hidream_server.engine.launchers import torchrun
 from hidream_server.engine.launchers.launcher import LaunchOrder
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher, require_torch
-from hidream_server.errors import TorchMissingError
+from hidream_server.errors import GroupStartError, TorchMissingError
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 
 ORDER = LaunchOrder(
@@ -136,3 +136,61 @@ def test_with_torch_nothing_is_said():
 
 def test_killing_what_was_never_started_is_no_error():
     asyncio.run(TorchrunLauncher().kill())
+
+
+def run_in_place_of_ranks(monkeypatch, program: str) -> TorchrunLauncher:
+    """Return a launcher whose torchrun is a small program."""
+    monkeypatch.setattr(torchrun, "_command", lambda _size: [sys.executable, "-c", program])
+    return TorchrunLauncher()
+
+
+def test_output_without_end_does_no_harm(monkeypatch, caplog):
+    launcher = run_in_place_of_ranks(
+        monkeypatch, "print('x' * 1_000_000, end=''); raise SystemExit(3)"
+    )
+
+    async def life() -> str:
+        await launcher.start(ORDER)
+        return await launcher.wait()
+
+    assert asyncio.run(asyncio.wait_for(life(), 30)) == "torchrun ended with code 3"
+    assert "xxx" in caplog.text
+    assert len(caplog.text) < 200_000
+
+
+def test_an_end_of_our_own_making_is_no_error(monkeypatch, caplog):
+    launcher = run_in_place_of_ranks(
+        monkeypatch, "import time; print('up', flush=True); time.sleep(60)"
+    )
+
+    async def life() -> None:
+        await launcher.start(ORDER)
+        await launcher.kill()
+        await launcher.wait()
+
+    asyncio.run(asyncio.wait_for(life(), 30))
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_an_agent_that_ignores_the_first_signal_is_killed(monkeypatch):
+    monkeypatch.setattr(torchrun, "_TERM_GRACE_S", 0.2)
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    launcher = run_in_place_of_ranks(monkeypatch, stubborn)
+
+    async def life() -> str:
+        await launcher.start(ORDER)
+        while not launcher._output:
+            await asyncio.sleep(0.01)
+        await launcher.kill()
+        return await launcher.wait()
+
+    assert asyncio.run(asyncio.wait_for(life(), 30)) == "torchrun ended with code -9"
+
+
+def test_a_program_that_cannot_be_started_is_a_group_that_cannot(monkeypatch):
+    monkeypatch.setattr(torchrun, "_command", lambda _size: ["/no/such/program"])
+    with pytest.raises(GroupStartError, match="No such file"):
+        asyncio.run(TorchrunLauncher().start(ORDER))

@@ -41,11 +41,13 @@ class TorchrunLauncher:
         self._agent: asyncio.subprocess.Process | None = None
         self._output: deque[str] = deque(maxlen=_LINES_KEPT)
         self._ended: asyncio.Task[str] | None = None
+        self._killed = False
 
     async def start(self, order: LaunchOrder) -> None:
         """Start the agent; it is run as a module, so that no `torchrun` on PATH is needed."""
         require_torch()
         self._output.clear()
+        self._killed = False
         try:
             self._agent = await asyncio.create_subprocess_exec(
                 *_command(order.size),
@@ -68,6 +70,7 @@ class TorchrunLauncher:
         """Ask the agent to end its ranks, then insist: they die with it, even stopped ones."""
         if self._agent is None or self._ended is None:
             return
+        self._killed = True
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 self._agent.send_signal(number)
@@ -86,7 +89,7 @@ class TorchrunLauncher:
             rest = rest[-_CHUNK_BYTES:]
         self._keep(rest)
         code = await agent.wait()
-        if code not in (0, -signal.SIGTERM):
+        if code != 0 and not self._killed:
             logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
         return f"torchrun ended with code {code}"
 
