@@ -6,6 +6,7 @@ Each process has one thread: on a few cores that beats one process of many threa
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 
 import torch
@@ -20,8 +21,9 @@ def launch(work: Callable[..., None], processes: int, *arguments: object) -> Non
         torch.set_num_threads(1)
         work(0, *arguments)
         return
-    store = f"/tmp/training-{os.getpid()}-rendezvous"
-    torch.multiprocessing.spawn(_enter, (work, processes, store, arguments), processes)
+    with tempfile.TemporaryDirectory() as folder:
+        store = os.path.join(folder, "rendezvous")
+        torch.multiprocessing.spawn(_enter, (work, processes, store, arguments), processes)
 
 
 def _enter(rank: int, work: Callable[..., None], processes: int, store: str, arguments) -> None:

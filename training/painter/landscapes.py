@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..scene import Landscape
@@ -27,6 +29,7 @@ _MOUNTAIN = {
 }
 _GROUND = {"meadow": (104, 168, 70), "wheat": (222, 184, 74), "flowers": (92, 158, 72)}
 _PETALS = ((226, 60, 70), (250, 214, 70), (240, 130, 190), (250, 250, 250))
+_PUFFS = ((-1.5, 0.0, 0.75), (-0.5, -0.45, 1.0), (0.65, -0.3, 0.9), (1.6, 0.05, 0.7))
 _PINE, _TRUNK = (34, 96, 62), (96, 66, 44)
 
 Rng = np.random.Generator
@@ -70,9 +73,7 @@ def _paint_stars(canvas: Canvas, body: tuple[float, float], rng: Rng) -> None:
         x, y = rng.uniform(0.02, canvas.width - 0.02), rng.uniform(0.02, 0.25 * canvas.height)
         radius = rng.uniform(0.008, 0.013)
         if np.hypot(x - body[0], y - body[1]) > 0.12:
-            canvas.fill_near(
-                lambda dx, dy, radius=radius: disc(dx, dy, radius), (x, y), 0.03, (250, 246, 220)
-            )
+            canvas.fill_near(partial(disc, radius=radius), (x, y), 0.03, (250, 246, 220))
 
 
 def _body_height(canvas: Canvas, scene: Landscape, rng: Rng) -> float:
@@ -97,16 +98,12 @@ def _paint_clouds(canvas: Canvas, scene: Landscape, body_x: float, rng: Rng) -> 
     for x in slots:
         y = canvas.height * rng.uniform(0.1, 0.24)
         scale = rng.uniform(0.045, 0.065)
-        puffs = [(-1.5, 0.0, 0.75), (-0.5, -0.45, 1.0), (0.65, -0.3, 0.9), (1.6, 0.05, 0.7)]
-        canvas.fill_near(
-            lambda dx, dy, puffs=puffs, scale=scale: _cloud(dx / scale, dy / scale, puffs) * scale,
-            (float(x), y), 3 * scale, _CLOUD[scene.time],
-        )  # fmt: skip
+        canvas.fill_near(partial(_cloud, scale=scale), (float(x), y), 3 * scale, _CLOUD[scene.time])
 
 
-def _cloud(dx: Array, dy: Array, puffs: list[tuple[float, float, float]]) -> Array:
-    union = np.minimum.reduce([disc(dx - px, dy - py, size) for px, py, size in puffs])
-    return np.maximum(union, dy - 0.35)
+def _cloud(dx: Array, dy: Array, scale: float) -> Array:
+    puffs = [disc(dx - x * scale, dy - y * scale, size * scale) for x, y, size in _PUFFS]
+    return np.maximum(np.minimum.reduce(puffs), dy - 0.35 * scale)
 
 
 def _peaks(canvas: Canvas, body_x: float, rng: Rng) -> list[Peak]:
@@ -187,9 +184,7 @@ def _paint_ground(canvas: Canvas, scene: Landscape, top: float, light: Array, rn
             centre = rng.uniform(0, canvas.width), rng.uniform(top + 0.06, canvas.height)
             radius = 0.012 + 0.03 * (centre[1] - top)
             petal = np.array(_PETALS[rng.integers(len(_PETALS))], np.float32) * light
-            canvas.fill_near(
-                lambda dx, dy, radius=radius: disc(dx, dy, radius), centre, 0.03, petal
-            )
+            canvas.fill_near(partial(disc, radius=radius), centre, 0.03, petal)
 
 
 def _paint_trees(canvas: Canvas, scene: Landscape, light: Array, rng: Rng) -> None:
@@ -215,7 +210,5 @@ def _paint_pine(canvas: Canvas, x: float, foot: float, tall: float, light: Array
     for level, half in ((0.12, 0.3), (0.36, 0.24), (0.6, 0.17)):
         base, tip = -level * tall, -(level + 0.42) * tall
         corners = [(0.0, tip), (half * tall, base), (-half * tall, base)]
-        canvas.fill_near(
-            lambda dx, dy, corners=corners: polygon(dx, dy, corners),
-            (x, foot), 1.2 * tall, np.array(_PINE, np.float32) * light,
-        )  # fmt: skip
+        needles = np.array(_PINE, np.float32) * light
+        canvas.fill_near(partial(polygon, corners=corners), (x, foot), 1.2 * tall, needles)

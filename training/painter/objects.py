@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +37,10 @@ def _star(dx: Array, dy: Array, radius: float) -> Array:
     return polygon(dx, dy - 0.06 * radius, corners)
 
 
+def _square(dx: Array, dy: Array, radius: float) -> Array:
+    return box(dx, dy, 0.9 * radius)
+
+
 def _triangle(dx: Array, dy: Array, radius: float) -> Array:
     half, top, base = 1.25 * radius, -1.15 * radius, 1.0 * radius
     return polygon(dx, dy, [(0.0, top), (half, base), (-half, base)])
@@ -50,9 +55,9 @@ def _heart(dx: Array, dy: Array, radius: float) -> Array:
     return np.minimum(turned, lobes)
 
 
-_SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
+_SHAPES: dict[str, Callable[..., Array]] = {
     "circle": disc,
-    "square": lambda dx, dy, radius: box(dx, dy, 0.9 * radius),
+    "square": _square,
     "triangle": _triangle,
     "star": _star,
     "heart": _heart,
@@ -82,7 +87,5 @@ def paint_object(canvas: Canvas, scene: ObjectScene, rng: np.random.Generator) -
     canvas.blend(1.0, _jittered(scene.background, rng))
     radius = RADIUS[scene.size] * rng.uniform(0.94, 1.06)
     centre = _centre(canvas, scene.place, radius, rng)
-    outline = _SHAPES[scene.shape]
-    canvas.fill_near(
-        lambda dx, dy: outline(dx, dy, radius), centre, 1.6 * radius, _jittered(scene.colour, rng)
-    )
+    outline = partial(_SHAPES[scene.shape], radius=radius)
+    canvas.fill_near(outline, centre, 1.6 * radius, _jittered(scene.colour, rng))
