@@ -27,7 +27,7 @@ from tests.reference import reference_picture, stock_pipeline
 from tests.support import params
 
 GOAL = 1.05
-POLL_S = 0.01
+POLL_S = 0.05
 
 
 def server_picture(server: Server, task: TaskParams) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """A rank with a model that is a formula; run as a process of its own by the tests.
 
 A prompt says what goes wrong: "raise" fails in its first step, "slow" takes its time, "no file"
-makes no PNG, "break the device" spoils it for all that come after.
+makes no PNG, "break the device" spoils it for all that come after, "die" ends the
+process.
 """
 
 import os
@@ -28,6 +29,8 @@ class FormulaRunner:
     def step(self, run: SimpleNamespace) -> None:
         if run.params.prompt == "raise":
             raise ValueError("this prompt cannot be painted\nand here is a page about why")
+        if run.params.prompt == "die":
+            os._exit(9)
         if run.params.prompt == "break the device":
             self.broken = True
             raise RuntimeError("illegal memory access")
@@ -42,10 +45,10 @@ class FormulaRunner:
     def decode(self, run: SimpleNamespace) -> np.ndarray:
         return np.full((2, 2, 3), run.seed, dtype=np.uint8)
 
-    def about(self, params: TaskParams, seed: int) -> dict[str, str]:
+    def about(self, params: TaskParams, image_index: int) -> dict[str, str]:
         if params.prompt == "no file":
             raise ValueError("a picture without a story")
-        return {"seed": str(seed)}
+        return {"seed": str(params.seeds[image_index])}
 
     def memory_bytes(self) -> int:
         return 0

@@ -169,6 +169,13 @@ def test_a_broken_device_ends_the_rank_and_fails_no_task() -> None:
             rank.hear(TaskFailed)
 
 
+def test_a_task_that_kills_its_rank_has_been_named_before() -> None:
+    with group() as [rank]:
+        rank.tell(start("killer", prompt="die"))
+        assert rank.hear(TaskBegun).task_id == "killer"
+        assert rank.process.wait(30) == 9
+
+
 @pytest.mark.parametrize("end", ["close", "stop"])
 def test_a_rank_leaves_in_the_middle_of_a_load(end: str) -> None:
     with group(load=msgspec.structs.replace(LOAD, model_path="endless")) as [rank]:

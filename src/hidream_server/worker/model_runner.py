@@ -87,7 +87,7 @@ class ModelRunner:
         """Raise unless the device still computes."""
         self._device.check()
 
-    def about(self, params: TaskParams, seed: int) -> dict[str, str]:
+    def about(self, params: TaskParams, image_index: int) -> dict[str, str]:
         """Return what a picture's file says of how it was made."""
         about = {
             "Software": f"HiDream Server {__version__}",
@@ -95,7 +95,7 @@ class ModelRunner:
             "variant": self._description.variant,
             "prompt": params.prompt,
             "negative_prompt": params.negative_prompt,
-            "seed": str(seed),
+            "seed": str(params.seeds[image_index]),
             "num_inference_steps": str(params.num_inference_steps),
             "guidance_scale": str(params.guidance_scale),
             "resolution": f"{params.width}x{params.height}",

@@ -1,7 +1,7 @@
 """The rank loop: load the model, then turn by turn do what rank 0 decides, until told to leave.
 
-A turn admits new tasks and runs one step. The loop waits for nobody: files are encoded and sent
-by a thread beside it, commands are read by another.
+A turn admits new tasks and runs one step. The loop waits for nobody: files are made by a thread
+beside it, commands are read by another.
 """
 
 import logging
@@ -9,30 +9,21 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hidream_server.devices.choice import KINDS
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
     Command,
-    Event,
     GroupReady,
-    ImageDone,
     LoadFailed,
     LoadModel,
     StartTask,
-    StepDone,
     Stop,
-    TaskBegun,
-    TaskDone,
-    TaskFailed,
 )
 from hidream_server.logs import log_context
 from hidream_server.model.loading import load_model
@@ -42,6 +33,7 @@ from hidream_server.scheduling.policy import ActiveImage, next_image
 from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
+from hidream_server.worker.outbox import Outbox, first_line
 from hidream_server.worker.reporting import report_logs
 from hidream_server.worker.task_run import TaskRun
 
@@ -67,7 +59,7 @@ class Worker:
         self._runs: dict[int, TaskRun] = {}
         self._admitted = 0
         self._loaded = threading.Event()
-        self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._outbox = Outbox(channel, rank)
 
     def run(self) -> None:
         """Serve until told to stop; leave at once when the supervisor goes."""
@@ -83,7 +75,7 @@ class Worker:
             turn := self._broadcast.share(self._decide() if self._rank == 0 else None)
         ).leave:
             self._take(turn)
-        self._files.shutdown(cancel_futures=True)
+        self._outbox.close()
         self._broadcast.close()
 
     def _load(self, load: LoadModel) -> bool:
@@ -93,7 +85,7 @@ class Worker:
             self._runner = _load_runner(load)
         except Exception as error:
             logger.exception("The model could not be loaded")
-            self._channel.send(LoadFailed(reason=_first_line(error)))
+            self._channel.send(LoadFailed(reason=first_line(error)))
             return False
         self._broadcast.wait_for_all()
         if self._rank == 0:
@@ -162,13 +154,10 @@ class Worker:
                 logger.exception("The task cannot go on")
                 self._runner.check_device()
                 self._runs.pop(run.number, None)
-                reason = _first_line(error)
-                self._send_later(run, lambda: _failed(run, reason))
+                self._outbox.failed(run, error)
 
     def _begin(self, run: TaskRun) -> None:
-        self._send_later(
-            run, lambda: TaskBegun(task_id=run.start.task_id, attempt=run.start.attempt)
-        )
+        self._outbox.begun(run)
         with run.stage("encode_s"):
             run.images = self._runner.begin(run.start.params)
         self._runs[run.number] = run
@@ -178,53 +167,15 @@ class Worker:
         image = run.images[image_index]
         with run.stage("denoise_s"):
             self._runner.step(image)
-        if self._rank == 0:
-            self._channel.send(
-                StepDone(
-                    task_id=run.start.task_id,
-                    attempt=run.start.attempt,
-                    steps_done=run.steps_done,
-                )
-            )
+        self._outbox.step_done(run)
         if image.finished:
             with run.stage("decode_s"):
                 pixels = self._runner.decode(image)
-            self._send_later(run, lambda: self._image_done(run, image_index, pixels))
+            about = partial(self._runner.about, run.start.params, image_index)
+            self._outbox.image_done(run, image_index, lambda: encode_png(pixels, about()))
         if run.finished:
             del self._runs[run.number]
-            self._send_later(run, lambda: self._task_done(run))
-
-    # Reporting: beside the loop, in order
-
-    def _send_later(self, run: TaskRun, make: Callable[[], Event]) -> None:
-        """Make and send an event of a task; one that cannot be made fails the task."""
-        if self._rank == 0:
-            self._files.submit(self._send, run, make)
-
-    def _send(self, run: TaskRun, make: Callable[[], Event]) -> None:
-        if run.given_up:
-            return
-        try:
-            event = make()
-        except Exception as error:
-            logger.exception("The picture could not be made into a file")
-            run.given_up = True
-            event = _failed(run, _first_line(error))
-        self._channel.send(event)
-
-    def _image_done(self, run: TaskRun, image_index: int, pixels: NDArray[np.uint8]) -> ImageDone:
-        params = run.start.params
-        with run.stage("save_s"):
-            data = encode_png(pixels, self._runner.about(params, params.seeds[image_index]))
-        return ImageDone(
-            task_id=run.start.task_id,
-            attempt=run.start.attempt,
-            image_index=image_index,
-            data=data,
-        )
-
-    def _task_done(self, run: TaskRun) -> TaskDone:
-        return TaskDone(task_id=run.start.task_id, attempt=run.start.attempt, timings=run.timings)
+            self._outbox.task_done(run)
 
 
 def _load_runner(load: LoadModel) -> ModelRunner:
@@ -235,13 +186,3 @@ def _load_runner(load: LoadModel) -> ModelRunner:
     runner = ModelRunner(model, description, device, load.prompt_cache_bytes)
     logger.info("Warm after %.2f s", runner.warm_up())
     return runner
-
-
-def _failed(run: TaskRun, reason: str) -> TaskFailed:
-    return TaskFailed(task_id=run.start.task_id, attempt=run.start.attempt, reason=reason)
-
-
-def _first_line(error: Exception) -> str:
-    """Say an error in one line; an accelerator's out-of-memory text goes on for a page."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,101 @@
+"""What a rank says of its tasks: at once where it is quick, by a thread beside the loop where not.
+
+Knows events and task runs; knows nothing of steps, models or pixels.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from hidream_server.ipc.channel import RankChannel
+from hidream_server.ipc.messages import (
+    Event,
+    ImageDone,
+    StepDone,
+    TaskBegun,
+    TaskDone,
+    TaskFailed,
+)
+from hidream_server.worker.task_run import TaskRun
+
+logger = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Rank 0 speaks for its group; the other ranks' outboxes are silent."""
+
+    def __init__(self, channel: RankChannel, rank: int) -> None:
+        self._channel = channel
+        self._silent = rank != 0
+        # One thread: a task's images come in order, and its end after them.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+
+    def begun(self, run: TaskRun) -> None:
+        """Said before any work: if the work kills this process, it must be known whose it was."""
+        self._now(TaskBegun(task_id=run.start.task_id, attempt=run.start.attempt))
+
+    def step_done(self, run: TaskRun) -> None:
+        self._now(
+            StepDone(
+                task_id=run.start.task_id, attempt=run.start.attempt, steps_done=run.steps_done
+            )
+        )
+
+    def image_done(self, run: TaskRun, image_index: int, encode: Callable[[], bytes]) -> None:
+        """Encode an image's file beside the loop, and send it."""
+
+        def event() -> ImageDone:
+            with run.stage("save_s"):
+                data = encode()
+            return ImageDone(
+                task_id=run.start.task_id,
+                attempt=run.start.attempt,
+                image_index=image_index,
+                data=data,
+            )
+
+        self._later(run, event)
+
+    def task_done(self, run: TaskRun) -> None:
+        """Said after the task's images have been sent."""
+        who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
+        self._later(run, lambda: TaskDone(**who, timings=run.timings))
+
+    def failed(self, run: TaskRun, error: Exception) -> None:
+        event = _failed(run, error)
+        self._later(run, lambda: event)
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def _now(self, event: Event) -> None:
+        if not self._silent:
+            self._channel.send(event)
+
+    def _later(self, run: TaskRun, make: Callable[[], Event]) -> None:
+        if not self._silent:
+            self._thread.submit(self._send, run, make)
+
+    def _send(self, run: TaskRun, make: Callable[[], Event]) -> None:
+        """Send an event; one that cannot be made fails its task, of which no more is said."""
+        if run.given_up:
+            return
+        try:
+            event = make()
+        except Exception as error:
+            logger.exception("The picture could not be made into a file")
+            run.given_up = True
+            event = _failed(run, error)
+        self._channel.send(event)
+
+
+def first_line(error: Exception) -> str:
+    """Say an error in one line; an accelerator's out-of-memory text goes on for a page."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _failed(run: TaskRun, error: Exception) -> TaskFailed:
+    return TaskFailed(
+        task_id=run.start.task_id, attempt=run.start.attempt, reason=first_line(error)
+    )
