@@ -12,6 +12,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
@@ -46,9 +48,9 @@ def server_picture(server: Server, task: TaskParams) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def timed(paint: object, *arguments: object) -> tuple[float, NDArray[np.uint8]]:
+def timed(paint: Callable[[], NDArray[np.uint8]]) -> tuple[float, NDArray[np.uint8]]:
     start = time.perf_counter()
-    picture = paint(*arguments)  # type: ignore[operator]
+    picture = paint()
     return time.perf_counter() - start, picture
 
 
@@ -64,12 +66,20 @@ def compare(server: Server, pairs: int, size: int, steps: int) -> list[float]:
             num_inference_steps=steps,
             seed=number,
         )
-        bare_s, bare = timed(reference_picture, pipe, task)
-        server_s, served = timed(server_picture, server, task)
-        np.testing.assert_array_equal(bare, served)
+        arms = {
+            "bare": partial(reference_picture, pipe, task),
+            "server": partial(server_picture, server, task),
+        }
+        # Each is first in every other pair.
+        order = ("bare", "server") if number % 2 else ("server", "bare")
+        seconds, pictures = {}, {}
+        for arm in order:
+            seconds[arm], pictures[arm] = timed(arms[arm])
+        np.testing.assert_array_equal(pictures["bare"], pictures["server"])
         if number > 0:
-            ratios.append(server_s / bare_s)
-            print(f"pair {number}: bare {bare_s:.3f} s, server {server_s:.3f} s, {ratios[-1]:.3f}")
+            ratios.append(seconds["server"] / seconds["bare"])
+            shown = ", ".join(f"{arm} {taken:.3f} s" for arm, taken in sorted(seconds.items()))
+            print(f"pair {number}: {shown}, ratio {ratios[-1]:.3f}")
     return ratios
 
 
