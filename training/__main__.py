@@ -11,14 +11,14 @@ from random import Random
 import numpy as np
 import torch
 
-from . import autoencoder, prompts, settings, transformer, watch, workers
+from . import autoencoder, language, prompts, settings, transformer, watch, workers
 from .export import export, load
 from .generate import Generator
 from .judge import judge, paint_all
-from .latents import make_shards
+from .latents import make_measure, make_shards
 from .painter import paint
 from .scene import draw_scene
-from .sheet import contact_sheet
+from .sheet import SHEETS, contact_sheet
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -65,6 +65,8 @@ def _latents(arguments: argparse.Namespace) -> None:
     vae = autoencoder.finished(arguments.autoencoder)
     numbers = list(range(arguments.first, arguments.stop, arguments.stride))
     make_shards(arguments.folder, vae, numbers)
+    if 0 in numbers:
+        make_measure(arguments.folder, vae)
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -85,6 +87,16 @@ def _sheet(arguments: argparse.Namespace) -> None:
     contact_sheet(pictures, arguments.columns).save(arguments.to)
 
 
+def _sheets(arguments: argparse.Namespace) -> None:
+    generator = Generator(load(arguments.model))
+    arguments.to.mkdir(parents=True, exist_ok=True)
+    for name, (columns, asked) in SHEETS.items():
+        pictures = [
+            generator.paint([text], size, seed=n)[0] for n, (text, size) in enumerate(asked)
+        ]
+        contact_sheet(pictures, columns).save(arguments.to / f"{name}.png", optimize=True)
+
+
 def _watch(arguments: argparse.Namespace) -> None:
     watch.watch(
         arguments.transformer, arguments.autoencoder, arguments.to, arguments.log,
@@ -95,6 +107,11 @@ def _watch(arguments: argparse.Namespace) -> None:
 def _train_autoencoder(arguments: argparse.Namespace) -> None:
     run = _run(arguments, autoencoder.AutoencoderRun)
     workers.launch(autoencoder.train, run.processes, run)
+
+
+def _train_language(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    language.train(_run(arguments, language.LanguageRun))
 
 
 def _train_transformer(arguments: argparse.Namespace) -> None:
@@ -125,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     latents.add_argument("--stop", type=int, required=True)
     latents.add_argument("--stride", type=int, default=1)
     _run_options(
+        command("language", _train_language, "teach the text encoders to read"),
+        language.LanguageRun,
+    )
+    _run_options(
         command("transformer", _train_transformer, "train the transformer on the latents"),
         transformer.TransformerRun,
     )
@@ -143,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("--prompt", action="append", help="instead of the held-out ones")
     for added in (score, sheet):
         added.add_argument("--model", type=Path, required=True, help="the folder of both models")
+    sheets = command("sheets", _sheets, "paint the documentation's contact sheets")
+    sheets.add_argument("--model", type=Path, required=True, help="the folder of both models")
+    sheets.add_argument("--to", type=Path, required=True, help="a folder")
     for added, count in ((score, 200), (sheet, 12), (watched, 24)):
         added.add_argument("--count", type=int, default=count)
         _sampling_options(added)

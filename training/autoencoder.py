@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import settings, workers
 from .crops import CropSource
+from .export import MODEL_NAME
 from .linear_start import keep_constants, start_linear
 from .optimiser import Average
 
@@ -40,8 +41,9 @@ class AutoencoderRun:
     average: float = 0.998
     seed: int = 0
     processes: int = 2
-    half: bool = True
-    #: A finished run whose encoder stays as it is, while the decoder learns on.
+    #: Bfloat16 products; only for processors that have them.
+    half: bool = False
+    #: A finished run or exported model whose encoder stays, while the decoder learns on.
     decoder_of: str = ""
 
 
@@ -97,7 +99,6 @@ class AutoencoderTrainer:
         self.vae = AutoencoderKL(**settings.AUTOENCODER)
         start_linear(self.vae)
         keep_constants(self.vae)
-        self.vae.to(memory_format=torch.channels_last)
         self.scale = LatentScale(settings.LATENT_CHANNELS)
         if run.decoder_of:
             self._take_over(Path(run.decoder_of))
@@ -110,11 +111,7 @@ class AutoencoderTrainer:
         self.done = 0
 
     def _take_over(self, path: Path) -> None:
-        state = torch.load(path)
-        with torch.no_grad():
-            for live, mean in zip(self.vae.parameters(), state["average"]["values"], strict=True):
-                live.copy_(mean)
-        self.scale.load_state_dict(state["scale"])
+        self.vae.load_state_dict(finished(path).state_dict())
         self.vae.encoder.requires_grad_(False)
 
     def _base_rate(self, parameter: Tensor) -> float:
@@ -125,7 +122,8 @@ class AutoencoderTrainer:
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.run.half):
-            raw = self.vae.encoder(pictures)[:, : settings.LATENT_CHANNELS].float()
+            with torch.set_grad_enabled(not self.run.decoder_of):
+                raw = self.vae.encoder(pictures)[:, : settings.LATENT_CHANNELS].float()
             latents = self.scale(raw)
             shaken = torch.randn(latents.shape, generator=self.noise) * self.run.noise
             return self.vae.decoder(latents + shaken).float(), raw
@@ -135,7 +133,6 @@ class AutoencoderTrainer:
         large = 2 if self.done >= run.large_crop_from * run.steps else 1
         count = max(1, run.batch // large**2)
         pictures = self.source.batch(count, run.crop * large)
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
         output, raw = self.forward(pictures)
         loss = reconstruction_loss(output, pictures)
         loss.backward()
@@ -182,7 +179,12 @@ def _rescale(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
 
 @torch.no_grad()
 def finished(path: Path) -> AutoencoderKL:
-    """Return the averaged autoencoder of a checkpoint, its latents already of unit spread."""
+    """Return the averaged autoencoder of a checkpoint, its latents already of unit spread.
+
+    A folder is taken for an exported model, and its autoencoder returned.
+    """
+    if path.is_dir():
+        return AutoencoderKL.from_pretrained(path / MODEL_NAME / "vae", torch_dtype=torch.float32)
     state = torch.load(path)
     vae = AutoencoderKL(**settings.AUTOENCODER)
     for live, mean in zip(vae.parameters(), state["average"]["values"], strict=True):
@@ -193,14 +195,6 @@ def finished(path: Path) -> AutoencoderKL:
     vae.encoder.conv_out.weight[settings.LATENT_CHANNELS :] = 0
     vae.encoder.conv_out.bias[settings.LATENT_CHANNELS :] = 2 * math.log(0.05)
     return vae.eval()
-
-
-@torch.no_grad()
-def whitened(vae: AutoencoderKL, spread: Tensor) -> AutoencoderKL:
-    """Return the same autoencoder with each latent channel divided by its `spread`."""
-    _rescale(vae, torch.zeros_like(spread), spread)
-    vae.decoder.conv_in.weight *= spread[:, None, None]
-    return vae
 
 
 def train(rank: int, run: AutoencoderRun) -> None:

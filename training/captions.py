@@ -276,6 +276,19 @@ def caption(scene: Scene, rng: Random, language: str = "en") -> str:
     return text[0].upper() + text[1:] if rng.random() < 0.3 else text
 
 
+_LETTERS = "aaabcdeeefghiiijklmnooopqrstuuuvwxyz"
+
+
+def with_strange_words(text: str, rng: Random) -> str:
+    """Put one or two words that mean nothing before, after or (where there are spaces) into it."""
+    for _ in range(rng.randint(1, 2)):
+        strange = "".join(rng.choice(_LETTERS) for _ in range(rng.randint(3, 9)))
+        words = text.split(" ")
+        words.insert(rng.randint(0, len(words)), strange)
+        text = " ".join(words)
+    return text
+
+
 def chinese_words() -> set[str]:
     """Return the words Chinese captions are made of, for a tokenizer that must split them."""
     tables = (_SIZE_ZH, _PLACE_ZH, _SHAPE_ZH, _TIME_ZH, _GROUND_ZH, _FEATURE_ZH)

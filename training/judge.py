@@ -12,6 +12,8 @@ from .prompts import Prompt
 from .reading import read_landscape, read_object
 
 _BATCH = 8
+#: What makes an object the right one, wherever it is and however large.
+_LOOK = ("colour", "shape", "background")
 Score = dict[str, float]
 
 
@@ -28,13 +30,18 @@ def paint_all(generator: Generator, prompts: list[Prompt], **how) -> Iterator[np
 
 
 def judge(generator: Generator, prompts: list[Prompt], **how) -> Score:
-    """Return the share of right answers per attribute, whole picture and language."""
+    """Return the share of right answers per attribute, and of prompts with all of them right.
+
+    "object look" asks for colour, shape and background together.
+    """
     marks: dict[str, list[bool]] = defaultdict(list)
     for prompt, pixels in zip(prompts, paint_all(generator, prompts, **how), strict=True):
         answers = verdict(prompt, pixels)
         for name, right in answers.items():
             marks[f"{prompt.family} {name}"].append(right)
             marks[f"{prompt.family} mean"].append(right)
+        if prompt.family == "object":
+            marks["object look"].append(all(answers[name] for name in _LOOK))
         marks[f"{prompt.family} all"].append(all(answers.values()))
         marks[f"{prompt.language} all"].append(all(answers.values()))
         marks["all"].append(all(answers.values()))

@@ -6,6 +6,7 @@ A shard holds pictures of one size with their scenes; captions are written anew 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,37 +17,53 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from . import settings
+from .measure import mixing, sensitivity
 from .painter import paint
 from .scene import Scene, draw_scene
 
+MEASURE = "measure.pt"
 _SHARD = 100
+#: The size of shard n: small pictures are cheap to learn from, so there are more of them.
+_KINDS = (0, 3, 0, 1, 0, 2, 0, 0, 3, 0, 1, 0, 2, 0, 3, 0)
+
+
+def kind_of(number: int) -> int:
+    """Return which of the picture sizes the numbered shard holds."""
+    return _KINDS[number % len(_KINDS)]
 
 
 def make_shards(folder: Path, vae: AutoencoderKL, numbers: list[int], seed: int = 0) -> None:
-    """Write the numbered shards that are missing; shard n has size n modulo four."""
+    """Write the numbered shards that are missing; `kind_of` tells their sizes."""
     folder.mkdir(parents=True, exist_ok=True)
-    vae = vae.to(memory_format=torch.channels_last)
+    encode = torch.compile(vae.encoder, dynamic=False)
     for number in numbers:
         path = folder / f"shard-{number:05d}.pt"
         if not path.exists():
-            shard = _shard(vae, number, seed)
+            shard = _shard(encode, number, seed)
             torch.save(shard, path.with_suffix(".part"))
             path.with_suffix(".part").rename(path)
 
 
+def make_measure(folder: Path, vae: AutoencoderKL) -> None:
+    """Write how latents are to be mixed, by the pictures of the first shard."""
+    path = folder / MEASURE
+    if not path.exists():
+        latents = torch.load(folder / "shard-00000.pt", weights_only=False)["latents"].float()
+        torch.save(mixing(sensitivity(vae, latents[:6]), latents), path)
+
+
 @torch.no_grad()
-def _shard(vae: AutoencoderKL, number: int, seed: int) -> dict:
+def _shard(encode: Callable[[Tensor], Tensor], number: int, seed: int) -> dict:
     rng = Random(seed * 1_000_003 + number)
     numbers = np.random.default_rng(rng.randrange(2**63))
-    height, width = settings.PICTURE_SIZES[number % len(settings.PICTURE_SIZES)]
+    height, width = settings.PICTURE_SIZES[kind_of(number)]
     scenes, latents = [], []
     for _ in range(_SHARD):
         scene = draw_scene(rng)
         picture = torch.from_numpy(paint(scene, height, width, numbers))
         pixels = picture.permute(2, 0, 1)[None].float() / 127.5 - 1
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents.append(vae.encode(pixels).latent_dist.mean.half())
+        moments = encode(pixels.contiguous())
+        latents.append(moments[:, : settings.LATENT_CHANNELS].half())
         scenes.append(scene)
     return {"scenes": scenes, "latents": torch.cat(latents)}
 
@@ -73,7 +90,7 @@ class LatentPool:
             return
         by_size: dict[int, list[dict]] = defaultdict(list)
         for path in paths:
-            kind = int(path.stem.split("-")[1]) % len(settings.PICTURE_SIZES)
+            kind = kind_of(int(path.stem.split("-")[1]))
             by_size[kind].append(torch.load(path, weights_only=False))
         self._sizes = {
             kind: _Size(
@@ -83,11 +100,6 @@ class LatentPool:
             for kind, shards in by_size.items()
         }
         self.shards = len(paths)
-
-    def spread(self) -> Tensor:
-        """Return the root mean square of each latent channel."""
-        values = [size.latents.float().transpose(0, 1).flatten(1) for size in self._sizes.values()]
-        return torch.cat(values, 1).square().mean(1).sqrt()
 
     def batch(self, kind: int, count: int, rng: Random) -> tuple[Tensor, list[Scene]]:
         size = self._sizes[kind]

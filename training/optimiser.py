@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 def orthogonal(batch_BMN: Tensor, steps: int = 5) -> Tensor:
     """Push the singular values of each matrix towards one (Newton-Schulz, quintic)."""
-    # Half precision is accurate enough: the result only has to be roughly orthogonal.
-    x = (batch_BMN / (batch_BMN.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = batch_BMN / (batch_BMN.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     flipped = x.shape[-2] > x.shape[-1]
     x = x.mT if flipped else x
     for _ in range(steps):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return (x.mT if flipped else x).float()
+    return x.mT if flipped else x
 
 
 class Muon(torch.optim.Optimizer):

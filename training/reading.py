@@ -5,6 +5,8 @@ Shares no code and no numbers with the painter, so that a model cannot please it
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 Array = np.ndarray
@@ -23,7 +25,7 @@ _NAMED = {
 _GRID = 32
 #: Half the geometric mean of a bounding box's sides, in units of a disc's radius.
 _EXTENT = {"circle": 1.0, "square": 0.9, "triangle": 1.16, "star": 1.32, "heart": 1.01}
-_SIZES = {"small": 0.1, "medium": 0.155, "large": 0.23}
+_SIZES = {"small": 0.12, "medium": 0.175, "large": 0.25}
 
 
 def colour_name(colour: Array) -> str:
@@ -44,7 +46,7 @@ def read_object(pixels: Array) -> dict[str, str]:
     top, bottom = _extent(mask.sum(1))
     left, right = _extent(mask.sum(0))
     unit = min(mask.shape)
-    shape = _shape(mask[top:bottom, left:right])
+    shape = _shape(mask)
     radius = np.sqrt((bottom - top) * (right - left)) / 2 / unit / _EXTENT[shape]
     return found | {
         "colour": colour_name(np.median(values[mask], 0)),
@@ -66,35 +68,55 @@ def _place(y: float, x: float) -> str:
     return f"{row} {column}".strip() or "centre"
 
 
-def _ideal_shapes() -> dict[str, Array]:
-    """Draw each shape into its bounding box, y downwards, both axes from -1 to 1."""
-    steps = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
+@cache
+def _ideal_shapes() -> dict[str, list[Array]]:
+    """Draw each shape, sharp and with ever rounder corners, as `_boxed` would see it."""
+    steps = np.linspace(-1.4, 1.4, 4 * _GRID)
     x, y = np.meshgrid(steps, steps)
     heart_x, heart_y = 1.06 * np.abs(x), 0.965 * y - 0.09
     lobes = np.hypot(heart_x - 0.438, heart_y + 0.438) < 0.62
-    star_x, star_y = 0.951 * x, 0.905 * y + 0.095
+    star_x, star_y = 0.951 * x, 0.905 * y - 0.095
     angle = np.abs((np.arctan2(star_x, -star_y) + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
     inner = 0.4225
     edge = inner * np.sin(np.pi / 5)
     slope = edge / (1 - inner * np.cos(np.pi / 5))
     radius = np.hypot(star_x, star_y)
-    return {
+    drawn = {
         "circle": np.hypot(x, y) < 1,
-        "square": np.ones_like(x, bool),
-        "triangle": np.abs(x) < (y + 1) / 2,
+        "square": np.maximum(np.abs(x), np.abs(y)) < 1,
+        "triangle": (np.abs(x) < (y + 1) / 2) & (y < 1),
         "star": radius * np.sin(angle) < slope * (1 - radius * np.cos(angle)),
         "heart": lobes | (heart_x + np.abs(heart_y) < 0.877),
     }
+    return {name: [_boxed(_worn(mask, wear)) for wear in (0, 5, 9)] for name, mask in drawn.items()}
 
 
-def _shape(box: Array) -> str:
-    rows = np.linspace(0, box.shape[0] - 1, _GRID).round().astype(int)
-    columns = np.linspace(0, box.shape[1] - 1, _GRID).round().astype(int)
-    seen = box[np.ix_(rows, columns)]
-    overlap = {
-        name: (seen & ideal).sum() / (seen | ideal).sum() for name, ideal in _ideal_shapes().items()
-    }
-    return max(overlap, key=lambda name: overlap[name])
+def _worn(mask: Array, reach: int) -> Array:
+    """Round the corners off, as blurring by `reach` cells and drawing the outline again does."""
+    weights = np.hanning(2 * reach + 3)
+    weights /= weights.sum()
+    soft = mask.astype(float)
+    for _ in range(2):
+        soft = np.apply_along_axis(np.convolve, 0, soft, weights, "same").T
+    return soft > 0.5
+
+
+def _boxed(mask: Array) -> Array:
+    """Cut a mask out by its bounding box and bring it to the grid that shapes are compared on."""
+    top, bottom = _extent(mask.sum(1))
+    left, right = _extent(mask.sum(0))
+    rows = np.linspace(top, bottom - 1, _GRID).round().astype(int)
+    columns = np.linspace(left, right - 1, _GRID).round().astype(int)
+    return mask[np.ix_(rows, columns)]
+
+
+def _shape(mask: Array) -> str:
+    seen = _boxed(mask)
+
+    def overlap(name: str) -> float:
+        return max((seen & ideal).sum() / (seen | ideal).sum() for ideal in _ideal_shapes()[name])
+
+    return max(_ideal_shapes(), key=overlap)
 
 
 def read_landscape(pixels: Array) -> dict[str, str | bool]:

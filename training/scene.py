@@ -55,6 +55,24 @@ class Landscape:
 
 Scene = ObjectScene | Landscape
 
+#: Everything that can be asked about a scene, with the possible answers.
+CHOICES: dict[str, tuple[str | bool, ...]] = {
+    "colour": COLOURS,
+    "shape": SHAPES,
+    "background": COLOURS,
+    "place": PLACES,
+    "size": SIZES,
+    "time": TIMES,
+    "body": (False, True),
+    "clouds": (False, True),
+    "stars": (False, True),
+    "mountains": MOUNTAINS,
+    "snow": (False, True),
+    "water": WATERS,
+    "trees": (False, True),
+    "ground": GROUNDS,
+}
+
 
 def _draw_object(rng: Random) -> ObjectScene:
     colour, background = rng.sample(COLOURS, 2)

@@ -1,4 +1,4 @@
-"""Trains the transformer and the text encoders together, by flow matching on cached latents.
+"""Trains the transformer by flow matching on cached latents, with text encoders that can read.
 
 Knows latents and captions; pictures are the painter's and the autoencoder's business.
 """
@@ -16,12 +16,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from . import settings, workers
-from .autoencoder import whitened
-from .captions import JUNK, caption
+from .captions import JUNK, caption, with_strange_words
 from .counted import CountedTransformer, patches
 from .export import Components, fresh_components
-from .latents import LatentPool
+from .language import encoders, take_over
+from .latents import MEASURE, LatentPool
+from .measure import mixed, remeasured
 from .optimiser import Average, Muon
+from .painter import emphasis
 from .scene import Scene
 from .text import encode
 
@@ -32,23 +34,32 @@ class TransformerRun:
 
     folder: str
     latents: str
-    steps: int = 100_000
+    language: str
+    steps: int = 6000
     #: Pictures a step and process: of 512x512, and of one of the other sizes in turn.
-    batch: int = 20
-    batch_other: int = 10
+    batch: int = 16
+    batch_other: int = 7
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     #: Both rates fall towards `decay_to` of themselves over this many last steps.
-    decay_steps: int = 4000
+    decay_steps: int = 2000
     noise_mean: float = 0.8
     noise_spread: float = 1.1
     empty_captions: float = 0.1
     junk_captions: float = 0.02
+    strange_words: float = 0.05
     chinese: float = 0.4
+    #: How much more than elsewhere an error weighs where the caption puts the object.
+    emphasis: float = 3.0
     average: float = 0.999
     seed: int = 0
     processes: int = 2
-    half: bool = True
+    #: Bfloat16 products; only for processors that have them.
+    half: bool = False
+
+
+#: The size besides 512x512 that each step trains on, in turn.
+_OTHER_SIZES = (3, 1, 3, 2)
 
 
 def _start_weights(parts: Components) -> None:
@@ -61,19 +72,6 @@ def _start_weights(parts: Components) -> None:
     for linear in (final.linear, final.adaLN_modulation[1]):
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
-    nn.init.normal_(parts.llama.model.embed_tokens.weight, std=0.5)
-
-
-def trained_modules(parts: Components) -> list[nn.Module]:
-    return [parts.transformer, parts.clip, parts.clip_2, parts.t5, parts.llama]
-
-
-def _trained_parameters(parts: Components) -> list[nn.Parameter]:
-    seen: dict[int, nn.Parameter] = {}
-    for module in trained_modules(parts):
-        for parameter in module.parameters():
-            seen.setdefault(id(parameter), parameter)
-    return list(seen.values())
 
 
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:
@@ -88,12 +86,12 @@ class TransformerTrainer:
         self.run, self.rank = run, rank
         self.parts = fresh_components(run.seed)
         _start_weights(self.parts)
-        for module in trained_modules(self.parts):
-            module.train()
+        take_over(self.parts, Path(run.language))
+        self.parts.transformer.train()
         self.model = CountedTransformer(self.parts.transformer)
         self.pool = LatentPool(Path(run.latents))
-        self.spread = self.pool.spread()
-        self.parameters = _trained_parameters(self.parts)
+        self.matrix = torch.load(Path(run.latents) / MEASURE)
+        self.parameters = list(self.parts.transformer.parameters())
         named = list(self.parts.transformer.named_parameters())
         matrices = [p for name, p in named if _is_block_matrix(name, p)]
         chosen = {id(p) for p in matrices}
@@ -105,33 +103,52 @@ class TransformerTrainer:
         self.average = Average(self.parameters, run.average)
         self.done = 0
 
-    def _captions(self, scenes: list[Scene], rng: Random) -> list[str]:
-        captions = []
-        for scene in scenes:
-            luck = rng.random()
-            if luck < self.run.empty_captions:
-                captions.append("")
-            elif luck < self.run.empty_captions + self.run.junk_captions:
-                captions.append(rng.choice(JUNK))
-            else:
-                language = "zh" if rng.random() < self.run.chinese else "en"
-                captions.append(caption(scene, rng, language))
-        return captions
+    def _caption(self, scene: Scene, rng: Random) -> tuple[str, bool]:
+        """Return what to say of a scene, and whether that tells what is in it."""
+        luck = rng.random()
+        if luck < self.run.empty_captions:
+            return "", False
+        if luck < self.run.empty_captions + self.run.junk_captions:
+            return rng.choice(JUNK), False
+        text = caption(scene, rng, "zh" if rng.random() < self.run.chinese else "en")
+        return (with_strange_words(text, rng) if luck > 1 - self.run.strange_words else text), True
 
     def _loss(self, kind: int, count: int, rng: Random, noise: torch.Generator) -> Tensor:
         run = self.run
         latents, scenes = self.pool.batch(kind, count, rng)
-        latents = latents / self.spread[:, None, None]
-        normal = torch.randn(count, generator=noise) * run.noise_spread + run.noise_mean
-        sigma = torch.sigmoid(normal)[:, None, None, None]
+        latents = mixed(latents, self.matrix)
+        said = [self._caption(scene, rng) for scene in scenes]
+        sigma = self._sigmas(count, noise)[:, None, None, None]
         noises = torch.randn(latents.shape, generator=noise)
         noisy = (1 - sigma) * latents + sigma * noises
         with torch.autocast("cpu", torch.bfloat16, enabled=run.half):
-            text = encode(self.parts, self._captions(scenes, rng), compact=True)
+            with torch.no_grad():
+                text = encode(self.parts, [words for words, _ in said], compact=True)
             output = self.model(noisy, 1000 * sigma.flatten(), text)
         # The pipeline negates the model's output, so this is minus the flow's velocity.
         target = patches(latents - noises, self.parts.transformer.config.patch_size)
-        return (output.float() - target).square().mean()
+        error = (output.float() - target).square().mean(-1)
+        return (error * self._weights(kind, scenes, [told for _, told in said])).mean()
+
+    def _sigmas(self, count: int, noise: torch.Generator) -> Tensor:
+        """Draw noise levels that lie evenly in their distribution: a step sees all of them."""
+        even = (torch.arange(count) + torch.rand(count, generator=noise)) / count
+        even = even[torch.randperm(count, generator=noise)].clamp(1e-4, 1 - 1e-4)
+        normal = torch.special.ndtri(even) * self.run.noise_spread + self.run.noise_mean
+        return torch.sigmoid(normal)
+
+    def _weights(self, kind: int, scenes: list[Scene], told: list[bool]) -> Tensor:
+        """Return the weight of each token's error, [B, S].
+
+        It depends on nothing but the caption, so the best answer to it stays the same.
+        """
+        stride = settings.VAE_FACTOR * self.parts.transformer.config.patch_size
+        rows, columns = (side // stride for side in settings.PICTURE_SIZES[kind])
+        weights = torch.ones(len(scenes), rows, columns)
+        for weight, scene, known in zip(weights, scenes, told, strict=True):
+            if known:
+                weight += self.run.emphasis * torch.from_numpy(emphasis(scene, rows, columns))
+        return weights.flatten(1)
 
     def step(self) -> tuple[float, float]:
         """Return the losses at 512x512 and at the other size of this step."""
@@ -139,7 +156,7 @@ class TransformerTrainer:
         # Seeded by the step alone, so that a resumed run goes on exactly as it would have.
         rng = Random(f"{run.seed} {self.rank} {self.done}")
         noise = torch.Generator().manual_seed(rng.randrange(2**62))
-        other = 1 + self.done % (len(settings.PICTURE_SIZES) - 1)
+        other = _OTHER_SIZES[self.done % len(_OTHER_SIZES)]
         losses = []
         total = run.batch + run.batch_other
         for kind, count in ((0, run.batch), (other, run.batch_other)):
@@ -165,10 +182,11 @@ class TransformerTrainer:
     def save(self, path: Path) -> None:
         state = {
             "done": self.done,
-            "modules": [module.state_dict() for module in trained_modules(self.parts)],
+            "transformer": self.parts.transformer.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "average": self.average.state_dict(),
-            "spread": self.spread,
+            "language": [module.state_dict() for module in encoders(self.parts)],
+            "matrix": self.matrix,
         }
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
@@ -176,24 +194,25 @@ class TransformerTrainer:
     def resume(self, path: Path) -> None:
         state = torch.load(path)
         self.done = state["done"]
-        for module, saved in zip(trained_modules(self.parts), state["modules"], strict=True):
-            module.load_state_dict(saved)
+        self.parts.transformer.load_state_dict(state["transformer"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.average.load_state_dict(state["average"])
-        self.spread = state["spread"]
 
 
 def averaged(path: Path, vae: AutoencoderKL, seed: int = 0) -> Components:
-    """Return the averaged weights of a checkpoint, with `vae` scaled to the latents it learned."""
+    """Return the averaged weights of a checkpoint, with `vae` measured as the latents were."""
     state = torch.load(path)
     parts = fresh_components(seed)
     with torch.no_grad():
-        for live, mean in zip(_trained_parameters(parts), state["average"]["values"], strict=True):
+        averages = state["average"]["values"]
+        for live, mean in zip(parts.transformer.parameters(), averages, strict=True):
             live.copy_(mean)
-    parts.vae = whitened(vae, state["spread"])
-    for module in trained_modules(parts):
+    for module, saved in zip(encoders(parts), state["language"], strict=True):
+        module.load_state_dict(saved)
+    for module in (parts.transformer, *encoders(parts)):
         module.eval()
+    parts.vae = remeasured(vae, state["matrix"])
     return parts
 
 

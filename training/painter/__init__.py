@@ -7,9 +7,9 @@ import numpy as np
 from ..scene import ObjectScene, Scene
 from .canvas import Canvas
 from .landscapes import paint_landscape
-from .objects import paint_object
+from .objects import object_emphasis, paint_object
 
-__all__ = ["paint"]
+__all__ = ["emphasis", "paint"]
 
 
 def paint(scene: Scene, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -20,3 +20,10 @@ def paint(scene: Scene, height: int, width: int, rng: np.random.Generator) -> np
     else:
         paint_landscape(canvas, scene, rng)
     return canvas.pixels()
+
+
+def emphasis(scene: Scene, rows: int, columns: int) -> np.ndarray:
+    """Return float32 [rows, columns]: 1 where a caption says that something small must be."""
+    if isinstance(scene, ObjectScene):
+        return object_emphasis(scene, rows, columns)
+    return np.zeros((rows, columns), np.float32)

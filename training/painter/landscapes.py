@@ -69,9 +69,11 @@ def _paint_sky(canvas: Canvas, scene: Landscape, horizon: float) -> None:
 
 def _paint_stars(canvas: Canvas, body: tuple[float, float], rng: Rng) -> None:
     # Painted last, so that the water need not mirror them; high, so that they clear the peaks.
-    for _ in range(int(rng.integers(10, 17) * canvas.width)):
-        x, y = rng.uniform(0.02, canvas.width - 0.02), rng.uniform(0.02, 0.25 * canvas.height)
-        radius = rng.uniform(0.008, 0.013)
+    count = int(rng.integers(9, 14) * canvas.width)
+    for n in range(count):
+        x = (n + rng.uniform(0.2, 0.8)) * canvas.width / count
+        y = rng.uniform(0.03, 0.25 * canvas.height)
+        radius = rng.uniform(0.01, 0.015)
         if np.hypot(x - body[0], y - body[1]) > 0.12:
             canvas.fill_near(partial(disc, radius=radius), (x, y), 0.03, (250, 246, 220))
 
@@ -147,7 +149,7 @@ def _paint_ridge(
     canvas.blend(canvas.coverage(inside) * shaded * 0.22, (20, 24, 44))
     if snow is not None:
         rise = np.array([peak[1] for peak in peaks], np.float32)[which]
-        zigzag = 0.018 * (2 * np.abs((side / 0.06) % 1.0 - 0.5) * 2 - 1)
+        zigzag = 0.024 * (2 * np.abs((side / 0.09) % 1.0 - 0.5) * 2 - 1)
         line = horizon - 0.62 * rise + zigzag
         cap = np.maximum(inside, (canvas.y - line) * 0.8)
         canvas.fill(cap, snow)

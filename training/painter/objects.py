@@ -22,10 +22,12 @@ PALETTE = {
     "white": (246, 246, 246),
     "black": (22, 22, 24),
 }
-RADIUS = {"small": 0.1, "medium": 0.155, "large": 0.23}
+RADIUS = {"small": 0.12, "medium": 0.175, "large": 0.25}
 _COLUMN = {"left": 0.24, "right": 0.76}
 _ROW = {"top": 0.24, "bottom": 0.76}
 _JITTER = 6
+#: How far a centre strays, and by which share a radius does: enough to tell seeds apart.
+_SHIFT, _SWELL = 0.008, 0.03
 
 
 def _star(dx: Array, dy: Array, radius: float) -> Array:
@@ -68,24 +70,32 @@ def _jittered(colour: str, rng: np.random.Generator) -> Array:
     return np.array(PALETTE[colour], np.float32) + rng.uniform(-_JITTER, _JITTER, 3)
 
 
-def _centre(
-    canvas: Canvas, place: str, radius: float, rng: np.random.Generator
-) -> tuple[float, float]:
-    words = place.split()
+def middle(scene: ObjectScene, height: float, width: float) -> tuple[float, float]:
+    """Return x and y of where the shape belongs, in units of the shorter side."""
+    words = scene.place.split()
     column = next((_COLUMN[word] for word in words if word in _COLUMN), 0.5)
     row = next((_ROW[word] for word in words if word in _ROW), 0.5)
-    margin = 1.32 * radius
-    x = column * canvas.width + rng.uniform(-0.02, 0.02)
-    y = row * canvas.height + rng.uniform(-0.02, 0.02)
-    return (
-        float(np.clip(x, margin, canvas.width - margin)),
-        float(np.clip(y, margin, canvas.height - margin)),
-    )
+    margin = 1.32 * RADIUS[scene.size]
+    x = float(np.clip(column * width, margin, width - margin))
+    y = float(np.clip(row * height, margin, height - margin))
+    return x, y
 
 
 def paint_object(canvas: Canvas, scene: ObjectScene, rng: np.random.Generator) -> None:
     canvas.blend(1.0, _jittered(scene.background, rng))
-    radius = RADIUS[scene.size] * rng.uniform(0.94, 1.06)
-    centre = _centre(canvas, scene.place, radius, rng)
+    radius = RADIUS[scene.size] * rng.uniform(1 - _SWELL, 1 + _SWELL)
+    x, y = middle(scene, canvas.height, canvas.width)
+    centre = x + rng.uniform(-_SHIFT, _SHIFT), y + rng.uniform(-_SHIFT, _SHIFT)
     outline = partial(_SHAPES[scene.shape], radius=radius)
     canvas.fill_near(outline, centre, 1.6 * radius, _jittered(scene.colour, rng))
+
+
+def object_emphasis(scene: ObjectScene, rows: int, columns: int) -> Array:
+    """Return 1 for the cells of a grid that the shape may touch, 0 for the others."""
+    unit = min(rows, columns)
+    height, width = rows / unit, columns / unit
+    x, y = middle(scene, height, width)
+    reach = 1.45 * RADIUS[scene.size] + 0.5 / unit
+    down = np.abs((np.arange(rows) + 0.5) / unit - y) < reach
+    across = np.abs((np.arange(columns) + 0.5) / unit - x) < reach
+    return (down[:, None] & across).astype(np.float32)
