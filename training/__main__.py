@@ -66,7 +66,7 @@ def _latents(arguments: argparse.Namespace) -> None:
     numbers = list(range(arguments.first, arguments.stop, arguments.stride))
     make_shards(arguments.folder, vae, numbers)
     if 0 in numbers:
-        make_measure(arguments.folder, vae)
+        make_measure(arguments.folder, vae, exported=arguments.autoencoder.is_dir())
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -144,8 +144,14 @@ def train(run: LanguageRun) -> None:
 
 
 def take_over(parts: Components, path: Path) -> None:
-    """Give `parts` the text encoders of a finished run; they stay as they are from then on."""
+    """Give `parts` the text encoders of a finished run, to keep."""
     for module, state in zip(encoders(parts), torch.load(path), strict=True):
         module.load_state_dict(state)
+    keep(parts)
+
+
+def keep(parts: Components) -> None:
+    """Let the text encoders stay as they are from now on."""
+    for module in encoders(parts):
         module.requires_grad_(False)
         module.eval()

@@ -44,12 +44,16 @@ def make_shards(folder: Path, vae: AutoencoderKL, numbers: list[int], seed: int 
             path.with_suffix(".part").rename(path)
 
 
-def make_measure(folder: Path, vae: AutoencoderKL) -> None:
-    """Write how latents are to be mixed, by the pictures of the first shard."""
+def make_measure(folder: Path, vae: AutoencoderKL, *, exported: bool) -> None:
+    """Write how latents are to be mixed; those of an exported model are so already."""
     path = folder / MEASURE
-    if not path.exists():
-        latents = torch.load(folder / "shard-00000.pt", weights_only=False)["latents"].float()
-        torch.save(mixing(sensitivity(vae, latents[:6]), latents), path)
+    if path.exists():
+        return
+    latents = torch.load(folder / "shard-00000.pt", weights_only=False)["latents"].float()
+    matrix = torch.eye(latents.shape[1])
+    if not exported:
+        matrix = mixing(sensitivity(vae, latents[:6]), latents)
+    torch.save(matrix, path)
 
 
 @torch.no_grad()

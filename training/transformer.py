@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from . import settings, workers
 from .captions import JUNK, caption, with_strange_words
 from .counted import CountedTransformer, patches
-from .export import Components, fresh_components
-from .language import encoders, take_over
+from .export import Components, fresh_components, load
+from .language import encoders, keep, take_over
 from .latents import MEASURE, LatentPool
 from .measure import mixed, remeasured
 from .optimiser import Average, Muon
@@ -34,7 +34,10 @@ class TransformerRun:
 
     folder: str
     latents: str
-    language: str
+    #: The encoders of a finished `language` run, or nothing with `start`.
+    language: str = ""
+    #: An exported model to go on from, whose own autoencoder made the latents.
+    start: str = ""
     steps: int = 6000
     #: Pictures a step and process: of 512x512, and of one of the other sizes in turn.
     batch: int = 16
@@ -50,7 +53,7 @@ class TransformerRun:
     strange_words: float = 0.05
     chinese: float = 0.4
     #: How much more than elsewhere an error weighs where the caption puts the object.
-    emphasis: float = 3.0
+    emphasis: float = 8.0
     average: float = 0.999
     seed: int = 0
     processes: int = 2
@@ -74,6 +77,17 @@ def _start_weights(parts: Components) -> None:
         nn.init.zeros_(linear.bias)
 
 
+def _beginning(run: TransformerRun) -> Components:
+    if run.start:
+        parts = load(Path(run.start))
+        keep(parts)
+    else:
+        parts = fresh_components(run.seed)
+        _start_weights(parts)
+        take_over(parts, Path(run.language))
+    return parts
+
+
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:
     inside = ".attn1.to_" in name or ".ff_i." in name or ".ff_t." in name
     return inside and parameter.ndim == 2 and ".gate." not in name
@@ -84,9 +98,7 @@ class TransformerTrainer:
 
     def __init__(self, run: TransformerRun, rank: int) -> None:
         self.run, self.rank = run, rank
-        self.parts = fresh_components(run.seed)
-        _start_weights(self.parts)
-        take_over(self.parts, Path(run.language))
+        self.parts = _beginning(run)
         self.parts.transformer.train()
         self.model = CountedTransformer(self.parts.transformer)
         self.pool = LatentPool(Path(run.latents))
