@@ -94,7 +94,7 @@ def _sheets(arguments: argparse.Namespace) -> None:
         pictures = [
             generator.paint([text], size, seed=n)[0] for n, (text, size) in enumerate(asked)
         ]
-        contact_sheet(pictures, columns).save(arguments.to / f"{name}.png", optimize=True)
+        contact_sheet(pictures, columns).save(arguments.to / f"{name}.jpg", quality=90)
 
 
 def _watch(arguments: argparse.Namespace) -> None:

@@ -35,6 +35,10 @@ class TextStates:
         t5, llama = _bias(self.t5.shape[-2]), _bias(self.llama.shape[-2])
         return torch.cat([t5, llama, llama])
 
+    def summary(self) -> TextStates:
+        """Return the states of a caption whose every token is its last padding."""
+        return TextStates(self.pooled, self.t5[:, -1:], self.llama[:, :, -1:])
+
 
 def _bias(tokens: int) -> Tensor:
     bias = torch.zeros(tokens)

@@ -51,6 +51,8 @@ class TransformerRun:
     empty_captions: float = 0.1
     junk_captions: float = 0.02
     strange_words: float = 0.05
+    #: Until this share of the steps only the summary of a caption is read, at half of the cost.
+    words_from: float = 0.85
     chinese: float = 0.4
     #: How much more than elsewhere an error weighs where the caption puts the object.
     emphasis: float = 8.0
@@ -136,6 +138,8 @@ class TransformerTrainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=run.half):
             with torch.no_grad():
                 text = encode(self.parts, [words for words, _ in said], compact=True)
+            if self.done < run.words_from * run.steps:
+                text = text.summary()
             output = self.model(noisy, 1000 * sigma.flatten(), text)
         # The pipeline negates the model's output, so this is minus the flow's velocity.
         target = patches(latents - noises, self.parts.transformer.config.patch_size)

@@ -117,7 +117,7 @@ def _t5_pieces(captions: list[str]) -> Counter[str]:
             bare = word.strip(",.")
             if bare.isascii() and bare:
                 pieces.update((f"▁{bare}", f"▁{bare.lower()}", f"▁{bare.capitalize()}"))
-    for word in chinese_words():
+    for word in sorted(chinese_words()):  # a set: equal counts must not change places
         pieces[word] += 50 * len(word) ** 2
         pieces[f"▁{word}"] += 20 * len(word) ** 2
     return pieces

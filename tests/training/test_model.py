@@ -1,10 +1,14 @@
 """The exported model loads, and training computes what is served."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from hidream_server.demo import DEMO_MODEL_PATH
 from training import settings
 from training.counted import CountedTransformer, patches
 from training.export import Components, export, fresh_components, load
@@ -71,3 +75,33 @@ def test_training_computes_what_is_served(model, parts, height, width):
     torch.testing.assert_close(
         counted.picture(latents, timesteps, compact), stock, atol=1e-4, rtol=1e-4
     )
+
+
+def test_the_vocabularies_are_the_shipped_ones_whatever_the_hash_seed():
+    code = (
+        "from training.export import fresh_components\n"
+        "parts = fresh_components(0)\n"
+        "for tokenizer in (parts.clip_tokenizer, parts.clip_tokenizer_2, parts.t5_tokenizer,\n"
+        "                  parts.llama_tokenizer):\n"
+        "    print(sorted(tokenizer.get_vocab().items()))\n"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    shipped = load(DEMO_MODEL_PATH.parent)
+    tokenizers = (
+        shipped.clip_tokenizer,
+        shipped.clip_tokenizer_2,
+        shipped.t5_tokenizer,
+        shipped.llama_tokenizer,
+    )
+    vocabularies = [sorted(tokenizer.get_vocab().items()) for tokenizer in tokenizers]
+    assert printed == {"".join(f"{vocabulary}\n" for vocabulary in vocabularies)}
