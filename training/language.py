@@ -130,7 +130,7 @@ def train(run: LanguageRun) -> None:
         loss = heads.loss(encode(parts, texts, compact=True), scenes)
         loss.backward()
         nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
-        rate = run.lr * min(1.0, (step + 1) / 100, (run.steps - step) / (0.4 * run.steps))
+        rate = run.lr * min(1.0, (step + 1) / 50, (run.steps - step) / (0.4 * run.steps))
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
