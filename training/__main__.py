@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from random import Random
@@ -119,6 +120,23 @@ def _train_transformer(arguments: argparse.Namespace) -> None:
     workers.launch(transformer.train, run.processes, run)
 
 
+def _judging(command: Callable[..., argparse.ArgumentParser], watched) -> None:
+    """Add the commands that look at a finished model."""
+    score = command("score", _score, "count what is right in pictures of held-out prompts")
+    sheet = command("sheet", _sheet, "paint prompts onto a contact sheet")
+    sheet.add_argument("--to", type=Path, required=True)
+    sheet.add_argument("--columns", type=int, default=4)
+    sheet.add_argument("--prompt", action="append", help="instead of the held-out ones")
+    for added in (score, sheet):
+        added.add_argument("--model", type=Path, required=True, help="the folder of both models")
+    sheets = command("sheets", _sheets, "paint the documentation's contact sheets")
+    sheets.add_argument("--model", type=Path, required=True, help="the folder of both models")
+    sheets.add_argument("--to", type=Path, required=True, help="a folder")
+    for added, count in ((score, 200), (sheet, 12), (watched, 24)):
+        added.add_argument("--count", type=int, default=count)
+        _sampling_options(added)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -157,19 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--transformer", type=Path, required=True)
         added.add_argument("--autoencoder", type=Path, required=True)
         added.add_argument("--to", type=Path, required=True)
-    score = command("score", _score, "count what is right in pictures of held-out prompts")
-    sheet = command("sheet", _sheet, "paint prompts onto a contact sheet")
-    sheet.add_argument("--to", type=Path, required=True)
-    sheet.add_argument("--columns", type=int, default=4)
-    sheet.add_argument("--prompt", action="append", help="instead of the held-out ones")
-    for added in (score, sheet):
-        added.add_argument("--model", type=Path, required=True, help="the folder of both models")
-    sheets = command("sheets", _sheets, "paint the documentation's contact sheets")
-    sheets.add_argument("--model", type=Path, required=True, help="the folder of both models")
-    sheets.add_argument("--to", type=Path, required=True, help="a folder")
-    for added, count in ((score, 200), (sheet, 12), (watched, 24)):
-        added.add_argument("--count", type=int, default=count)
-        _sampling_options(added)
+    _judging(command, watched)
     return parser
 
 

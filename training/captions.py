@@ -9,8 +9,6 @@ from random import Random
 
 from .scene import Landscape, ObjectScene, Scene
 
-JUNK = ("hello world", "a picture", "something nice", "一张图片", "lorem ipsum", "test", "你好")
-
 _SIZE_EN = {
     "small": ("small", "little", "tiny"),
     "medium": ("", "", "medium", "medium-sized"),
@@ -274,19 +272,6 @@ def caption(scene: Scene, rng: Random, language: str = "en") -> str:
         return (_object_en if language == "en" else _object_zh)(scene, rng)
     text = (_landscape_en if language == "en" else _landscape_zh)(scene, rng)
     return text[0].upper() + text[1:] if rng.random() < 0.3 else text
-
-
-_LETTERS = "aaabcdeeefghiiijklmnooopqrstuuuvwxyz"
-
-
-def with_strange_words(text: str, rng: Random) -> str:
-    """Put one or two words that mean nothing before, after or (where there are spaces) into it."""
-    for _ in range(rng.randint(1, 2)):
-        strange = "".join(rng.choice(_LETTERS) for _ in range(rng.randint(3, 9)))
-        words = text.split(" ")
-        words.insert(rng.randint(0, len(words)), strange)
-        text = " ".join(words)
-    return text
 
 
 def chinese_words() -> set[str]:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import settings
-from .captions import caption, with_strange_words
+from .captions import caption
 from .export import Components, fresh_components
+from .junk import with_strange_words
 from .scene import CHOICES, Scene, attributes, draw_scene
 from .text import TextStates, encode
 

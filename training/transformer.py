@@ -16,9 +16,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from . import settings, workers
-from .captions import JUNK, caption, with_strange_words
+from .captions import caption
 from .counted import CountedTransformer, patches
 from .export import Components, fresh_components, load
+from .junk import JUNK, with_strange_words
 from .language import encoders, keep, take_over
 from .latents import MEASURE, LatentPool
 from .measure import mixed, remeasured
@@ -51,7 +52,7 @@ class TransformerRun:
     empty_captions: float = 0.1
     junk_captions: float = 0.02
     strange_words: float = 0.05
-    #: Until this share of the steps only the summary of a caption is read, at half of the cost.
+    #: Until this share of the steps only the summary of a caption is read, which is faster.
     words_from: float = 0.85
     chinese: float = 0.4
     #: How much more than elsewhere an error weighs where the caption puts the object.

@@ -19,7 +19,8 @@ from tokenizers import (
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
 from . import settings
-from .captions import JUNK, caption, chinese_words
+from .captions import caption, chinese_words
+from .junk import JUNK
 from .scene import draw_scene
 
 _CAPTIONS = 20_000

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 import torch
 
-from training.captions import with_strange_words
 from training.export import fresh_components
+from training.junk import with_strange_words
 from training.language import (
     Examination,
     LanguageRun,
