@@ -120,7 +120,9 @@ def _train_transformer(arguments: argparse.Namespace) -> None:
     workers.launch(transformer.train, run.processes, run)
 
 
-def _judging(command: Callable[..., argparse.ArgumentParser], watched) -> None:
+def _judging(
+    command: Callable[..., argparse.ArgumentParser], watched: argparse.ArgumentParser
+) -> None:
     """Add the commands that look at a finished model."""
     score = command("score", _score, "count what is right in pictures of held-out prompts")
     sheet = command("sheet", _sheet, "paint prompts onto a contact sheet")
