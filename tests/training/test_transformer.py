@@ -101,6 +101,25 @@ def test_the_emphasis_covers_the_shape(height, width):
         assert stressed.mean() < 0.75
 
 
+@pytest.mark.parametrize(("height", "width"), settings.PICTURE_SIZES)
+def test_the_emphasis_covers_the_sun_or_moon(height, width):
+    rng = Random(height + width)
+    for _ in range(10):
+        bare = {"clouds": False, "stars": False, "mountains": "none", "water": "none"}
+        scene = replace(draw_scene(rng, objects=0.0), trees=False, **bare)
+        with_body, without = (
+            paint(replace(scene, body=body), height, width, np.random.default_rng(5)).astype(float)
+            for body in (True, False)
+        )
+        disc = np.abs(with_body - without).max(-1) > 100
+        disc[height // 2 :] = False  # the ground varies too
+        cells = disc.reshape(height // 64, 64, width // 64, 64).mean((1, 3)) > 0.05
+        stressed = emphasis(scene, height // 64, width // 64) > 0
+        assert cells.any()
+        assert stressed[cells].all()
+        assert stressed.mean() < 0.25
+
+
 def test_an_exported_checkpoint_is_a_model_to_go_on_from(run, tmp_path):
     train(0, run)
     checkpoint = Path(run.folder) / "transformer.pt"

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..scene import ObjectScene, Scene
 from .canvas import Canvas
-from .landscapes import paint_landscape
+from .landscapes import landscape_emphasis, paint_landscape
 from .objects import object_emphasis, paint_object
 
 __all__ = ["emphasis", "paint"]
@@ -23,7 +23,7 @@ def paint(scene: Scene, height: int, width: int, rng: np.random.Generator) -> np
 
 
 def emphasis(scene: Scene, rows: int, columns: int) -> np.ndarray:
-    """Return float32 [rows, columns]: 1 where a caption says that something small must be."""
+    """Return float32 [rows, columns]: 1 where the scene has its one small thing."""
     if isinstance(scene, ObjectScene):
         return object_emphasis(scene, rows, columns)
-    return np.zeros((rows, columns), np.float32)
+    return landscape_emphasis(scene, rows, columns)

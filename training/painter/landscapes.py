@@ -1,4 +1,8 @@
-"""Paints a landscape from the sky down: light, clouds, mountains, water, ground and trees."""
+"""Paints a landscape from the sky down: light, clouds, mountains, water, ground and trees.
+
+Everything has its usual spot and strays a little from it: what may be anywhere, a small model
+paints everywhere at once.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ _MOUNTAIN = {
 _GROUND = {"meadow": (104, 168, 70), "wheat": (222, 184, 74), "flowers": (92, 158, 72)}
 _PETALS = ((226, 60, 70), (250, 214, 70), (240, 130, 190), (250, 250, 250))
 _PUFFS = ((-1.5, 0.0, 0.75), (-0.5, -0.45, 1.0), (0.65, -0.3, 0.9), (1.6, 0.05, 0.7))
+#: Where the sun or moon stands, as shares of the width and the height.
+_STAND = {"day": (0.72, 0.18), "sunset": (0.5, 0.33), "night": (0.28, 0.18)}
 _PINE, _TRUNK = (34, 96, 62), (96, 66, 44)
 
 Rng = np.random.Generator
@@ -37,11 +43,12 @@ Peak = tuple[float, float, float, float]
 
 
 def paint_landscape(canvas: Canvas, scene: Landscape, rng: Rng) -> None:
-    horizon = canvas.height * rng.uniform(0.56, 0.62)
+    horizon = canvas.height * rng.uniform(0.575, 0.6)
     light = np.array(_LIGHT[scene.time], np.float32)
-    body_x = canvas.width * rng.uniform(0.18, 0.82)
+    across, down = _STAND[scene.time]
+    body_x = canvas.width * (across + rng.uniform(-0.03, 0.03))
+    body_y = canvas.height * (down + rng.uniform(-0.02, 0.02))
     _paint_sky(canvas, scene, horizon)
-    body_y = _body_height(canvas, scene, rng)
     if scene.body:
         _paint_body(canvas, scene, body_x, body_y, rng)
     if scene.clouds:
@@ -53,11 +60,20 @@ def paint_landscape(canvas: Canvas, scene: Landscape, rng: Rng) -> None:
     if scene.stars:
         _paint_stars(canvas, (body_x, body_y), rng)
     if scene.water != "sea":
-        shore = canvas.height * rng.uniform(0.8, 0.84)
+        shore = canvas.height * rng.uniform(0.81, 0.83)
         top = horizon - 0.045 if scene.water == "none" else shore
         _paint_ground(canvas, scene, top, light, rng)
     if scene.trees:
         _paint_trees(canvas, scene, light, rng)
+
+
+def landscape_emphasis(scene: Landscape, rows: int, columns: int) -> Array:
+    """Return 1 for the cells of a grid where the sun or moon of this hour stands, or would."""
+    across, down = _STAND[scene.time]
+    reach = (0.12 * min(rows, columns)) + 0.5
+    near_rows = np.abs(np.arange(rows) + 0.5 - down * rows) < reach
+    near_columns = np.abs(np.arange(columns) + 0.5 - across * columns) < reach
+    return (near_rows[:, None] & near_columns).astype(np.float32)
 
 
 def _paint_sky(canvas: Canvas, scene: Landscape, horizon: float) -> None:
@@ -69,22 +85,17 @@ def _paint_sky(canvas: Canvas, scene: Landscape, horizon: float) -> None:
 
 def _paint_stars(canvas: Canvas, body: tuple[float, float], rng: Rng) -> None:
     # Painted last, so that the water need not mirror them; high, so that they clear the peaks.
-    count = int(rng.integers(9, 14) * canvas.width)
+    count = int(11 * canvas.width)
     for n in range(count):
-        x = (n + rng.uniform(0.2, 0.8)) * canvas.width / count
-        y = rng.uniform(0.03, 0.25 * canvas.height)
+        x = (n + rng.uniform(0.35, 0.65)) * canvas.width / count
+        y = canvas.height * (0.04 + 0.2 * (0.618 * n % 1) + rng.uniform(-0.01, 0.01))
         radius = rng.uniform(0.01, 0.015)
         if np.hypot(x - body[0], y - body[1]) > 0.12:
             canvas.fill_near(partial(disc, radius=radius), (x, y), 0.03, (250, 246, 220))
 
 
-def _body_height(canvas: Canvas, scene: Landscape, rng: Rng) -> float:
-    low, high = (0.27, 0.38) if scene.time == "sunset" else (0.12, 0.24)
-    return canvas.height * rng.uniform(low, high)
-
-
 def _paint_body(canvas: Canvas, scene: Landscape, x: float, y: float, rng: Rng) -> None:
-    radius = rng.uniform(0.085, 0.11) if scene.time == "sunset" else rng.uniform(0.06, 0.08)
+    radius = rng.uniform(0.09, 0.105) if scene.time == "sunset" else rng.uniform(0.07, 0.08)
     away = np.hypot(canvas.x - x, canvas.y - y)
     colour = _BODY[scene.time]
     strength = 0.25 if scene.time == "night" else 0.5
@@ -93,13 +104,13 @@ def _paint_body(canvas: Canvas, scene: Landscape, x: float, y: float, rng: Rng) 
 
 
 def _paint_clouds(canvas: Canvas, scene: Landscape, body_x: float, rng: Rng) -> None:
-    count = int(rng.integers(3, 5))
-    slots = (np.arange(count) + rng.uniform(0.3, 0.7, count)) * canvas.width / count
+    count = round(3 * canvas.width)
+    slots = (np.arange(count) + rng.uniform(0.4, 0.6, count)) * canvas.width / count
     if scene.body:
         slots = slots[np.abs(slots - body_x) > 0.2]
     for x in slots:
-        y = canvas.height * rng.uniform(0.1, 0.24)
-        scale = rng.uniform(0.045, 0.065)
+        y = canvas.height * rng.uniform(0.13, 0.21)
+        scale = rng.uniform(0.055, 0.065)
         canvas.fill_near(partial(_cloud, scale=scale), (float(x), y), 3 * scale, _CLOUD[scene.time])
 
 
@@ -110,14 +121,14 @@ def _cloud(dx: Array, dy: Array, scale: float) -> Array:
 
 def _peaks(canvas: Canvas, body_x: float, rng: Rng) -> list[Peak]:
     """Return (x, rise, left slope, right slope) of peaks; low ones under the sun or moon."""
-    count = round(canvas.width * rng.uniform(2.6, 3.6))
+    count = round(3 * canvas.width)
     peaks = []
     for n in range(count):
-        x = (n + rng.uniform(0.25, 0.75)) * canvas.width / count
-        rise = canvas.height * rng.uniform(0.17, 0.31)
+        x = (n + rng.uniform(0.4, 0.6)) * canvas.width / count
+        rise = canvas.height * rng.uniform(0.23, 0.29)
         if abs(x - body_x) < 0.2:
             rise *= 0.5
-        peaks.append((x, rise, rng.uniform(0.75, 1.2), rng.uniform(0.75, 1.2)))
+        peaks.append((x, rise, rng.uniform(0.85, 1.1), rng.uniform(0.85, 1.1)))
     return peaks
 
 
@@ -165,7 +176,7 @@ def _paint_water(canvas: Canvas, scene: Landscape, horizon: float, body_x: float
     depth = canvas.y - horizon
     if scene.water == "sea":
         # Broad swells, wider towards the viewer.
-        phase = np.log(np.maximum(depth, 1e-3) + 0.06) * 14 + rng.uniform(0, 6.28)
+        phase = np.log(np.maximum(depth, 1e-3) + 0.06) * 14 + rng.uniform(0, 1)
         swell = 0.5 + 0.5 * np.sin(phase + 0.6 * np.sin(canvas.x * 5))
         canvas.blend((depth > 0) * 0.3 * swell**2, _WATER[scene.time])
     if scene.body:
@@ -176,8 +187,8 @@ def _paint_water(canvas: Canvas, scene: Landscape, horizon: float, body_x: float
 
 def _paint_ground(canvas: Canvas, scene: Landscape, top: float, light: Array, rng: Rng) -> None:
     colour = np.array(_GROUND[scene.ground], np.float32) * light
-    start = rng.uniform(0, 6.28)
-    edge = top + 0.022 * (1 + np.sin(canvas.x * rng.uniform(2.5, 4.0) + start))
+    start = rng.uniform(0, 1)
+    edge = top + 0.022 * (1 + np.sin(canvas.x * rng.uniform(3.0, 3.5) + start))
     canvas.fill(edge - canvas.y, colour)
     nearer = top + 0.5 * (canvas.height - top) + 0.05 * np.sin(canvas.x * 2.2 + start + 2.0)
     canvas.fill(nearer - canvas.y, colour * 0.86)
@@ -191,17 +202,15 @@ def _paint_ground(canvas: Canvas, scene: Landscape, top: float, light: Array, rn
 
 def _paint_trees(canvas: Canvas, scene: Landscape, light: Array, rng: Rng) -> None:
     if scene.water == "sea":
-        side = rng.choice((0.0, canvas.width))
+        side = canvas.width if scene.time == "night" else 0.0
         bank = np.hypot((canvas.x - side) / 1.6, canvas.y - canvas.height - 0.12) - 0.27
         canvas.fill(bank, np.array(_GROUND["meadow"], np.float32) * light)
-        spots = [abs(side - x) for x in rng.uniform(0.04, 0.3, 2)]
+        spots = [abs(side - x) for x in (0.24, 0.09)]
     else:
-        left = rng.uniform(0.03, 0.3, int(rng.integers(1, 3)))
-        right = canvas.width - rng.uniform(0.03, 0.3, int(rng.integers(1, 3)))
-        spots = [*left, *right]
+        spots = [0.24, 0.09, canvas.width - 0.11]
     for x in spots:
-        foot = canvas.height * rng.uniform(0.88, 0.96)
-        _paint_pine(canvas, x, foot, rng.uniform(0.2, 0.3), light)
+        foot = canvas.height * rng.uniform(0.9, 0.94)
+        _paint_pine(canvas, x + rng.uniform(-0.02, 0.02), foot, rng.uniform(0.25, 0.3), light)
 
 
 def _paint_pine(canvas: Canvas, x: float, foot: float, tall: float, light: Array) -> None:
