@@ -146,6 +146,10 @@ def _save_half(part: torch.nn.Module, folder: Path) -> None:
     # Half precision on disk halves the repository's weight; it is computed in single precision.
     half = deepcopy(part).half()
     half.save_pretrained(folder)
+    # Where a part was loaded from before is nobody's business.
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load(root: Path) -> Components:

@@ -6,6 +6,7 @@ Knows latents and captions; pictures are the painter's and the autoencoder's bus
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,8 +42,10 @@ class TransformerRun:
     start: str = ""
     steps: int = 6000
     #: Pictures a step and process: of 512x512, and of one of the other sizes in turn.
-    batch: int = 16
-    batch_other: int = 7
+    batch: int = 12
+    batch_other: int = 10
+    #: How much of the loss the other size has; it is the harder one.
+    other_share: float = 0.55
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     #: Both rates fall towards `decay_to` of themselves over this many last steps.
@@ -133,7 +136,7 @@ class TransformerTrainer:
         latents, scenes = self.pool.batch(kind, count, rng)
         latents = mixed(latents, self.matrix)
         said = [self._caption(scene, rng) for scene in scenes]
-        sigma = self._sigmas(count, noise)[:, None, None, None]
+        sigma = self._sigmas(count, noise, kind)[:, None, None, None]
         noises = torch.randn(latents.shape, generator=noise)
         noisy = (1 - sigma) * latents + sigma * noises
         with torch.autocast("cpu", torch.bfloat16, enabled=run.half):
@@ -147,12 +150,17 @@ class TransformerTrainer:
         error = (output.float() - target).square().mean(-1)
         return (error * self._weights(kind, scenes, [told for _, told in said])).mean()
 
-    def _sigmas(self, count: int, noise: torch.Generator) -> Tensor:
-        """Draw noise levels that lie evenly in their distribution: a step sees all of them."""
+    def _sigmas(self, count: int, noise: torch.Generator, kind: int) -> Tensor:
+        """Draw noise levels that lie evenly in their distribution: a step sees all of them.
+
+        The more pixels, the more noise it takes to hide what a picture shows. Source: Esser et
+        al., https://arxiv.org/abs/2403.03206, section 5.3.2.
+        """
         even = (torch.arange(count) + torch.rand(count, generator=noise)) / count
         even = even[torch.randperm(count, generator=noise)].clamp(1e-4, 1 - 1e-4)
-        normal = torch.special.ndtri(even) * self.run.noise_spread + self.run.noise_mean
-        return torch.sigmoid(normal)
+        pixels, fewest = (math.prod(settings.PICTURE_SIZES[n]) for n in (kind, 0))
+        mean = self.run.noise_mean + math.log(pixels / fewest) / 2
+        return torch.sigmoid(torch.special.ndtri(even) * self.run.noise_spread + mean)
 
     def _weights(self, kind: int, scenes: list[Scene], told: list[bool]) -> Tensor:
         """Return the weight of each token's error, [B, S].
@@ -175,11 +183,12 @@ class TransformerTrainer:
         noise = torch.Generator().manual_seed(rng.randrange(2**62))
         other = _OTHER_SIZES[self.done % len(_OTHER_SIZES)]
         losses = []
-        total = run.batch + run.batch_other
-        for kind, count in ((0, run.batch), (other, run.batch_other)):
+        shares = (1 - run.other_share, run.other_share)
+        counts = (run.batch, run.batch_other)
+        for kind, count, share in zip((0, other), counts, shares, strict=True):
             loss = self._loss(kind, count, rng, noise)
             balance = torch.stack(self.model.balance).sum()
-            ((loss + balance) * (count / total)).backward()
+            ((loss + balance) * share).backward()
             losses.append(loss.item())
         workers.average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)

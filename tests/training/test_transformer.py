@@ -73,10 +73,16 @@ def test_training_moves_the_transformer_and_not_the_encoders(run):
 
 def test_noise_levels_cover_their_distribution_in_every_batch(run):
     trainer = TransformerTrainer(run, 0)
-    levels = trainer._sigmas(8, torch.Generator().manual_seed(0))
+    levels = trainer._sigmas(8, torch.Generator().manual_seed(0), kind=0)
     normal = (torch.logit(levels) - run.noise_mean) / run.noise_spread
     eighths = (torch.special.ndtr(normal) * 8).floor().sort().values
     assert eighths.tolist() == list(range(8))
+
+
+def test_four_times_the_pixels_see_twice_the_odds_of_noise(run):
+    trainer = TransformerTrainer(run, 0)
+    small, large = (trainer._sigmas(8, torch.Generator().manual_seed(0), kind) for kind in (0, 3))
+    torch.testing.assert_close(large / (1 - large), 2 * small / (1 - small))
 
 
 def test_the_weights_of_errors_depend_on_the_caption_alone(run):
