@@ -16,6 +16,7 @@ class TransformerConfig(Struct, frozen=True, kw_only=True):
     attention_head_dim: Count
     num_attention_heads: Count
     num_routed_experts: Count
+    num_activated_experts: Count
     #: Widths of the T5's and the Llama's embeddings.
     caption_channels: tuple[Count, Count]
     text_emb_dim: Count

@@ -62,7 +62,12 @@ def _linear(name: str, rows: int, columns: int) -> Iterator[tuple[str, Shape]]:
 
 
 def _swiglu(prefix: str, d: int, hidden: int) -> Iterator[tuple[str, Shape]]:
-    width = -(-int(2 * hidden / 3) // _FFN_MULTIPLE) * _FFN_MULTIPLE
+    width = feed_forward_width(hidden)
     yield f"{prefix}.w1.weight", (width, d)
     yield f"{prefix}.w2.weight", (d, width)
     yield f"{prefix}.w3.weight", (width, d)
+
+
+def feed_forward_width(hidden: int) -> int:
+    """Return the inner width of a SwiGLU that is to be as large as a plain one of `hidden`."""
+    return -(-int(2 * hidden / 3) // _FFN_MULTIPLE) * _FFN_MULTIPLE

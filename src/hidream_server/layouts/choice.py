@@ -1,0 +1,77 @@
+"""Which layouts a model and a number of cards allow, and which one is taken."""
+
+from itertools import product
+
+from hidream_server.errors import LayoutUnavailableError
+from hidream_server.layouts.cost import Picture, step_cost
+from hidream_server.layouts.layout import Layout
+from hidream_server.model_directory.configs import TransformerConfig
+
+#: What is documented to users for so many cards.
+DOCUMENTED = {
+    1: Layout(),
+    2: Layout(tp=2),
+    4: Layout(tp=4),
+    8: Layout(tp=4, ep=2),
+}
+_SIZES = {"cfg": (1, 2), "sp": (1, 2, 4, 5, 8), "tp": (1, 2, 4, 5), "ep": (1, 2, 4)}
+
+#: For comparing layouts: operations and bytes a second of a card of these years.
+_CARD = (140e12, 80e9)
+
+
+def obstacle(layout: Layout, config: TransformerConfig, cards: int) -> str | None:
+    """Say why a model cannot be served by a layout on so many cards, None if it can."""
+    heads, experts = config.num_attention_heads, config.num_routed_experts
+    for axis, allowed in _SIZES.items():
+        size = getattr(layout, axis)
+        if size not in allowed:
+            return f"{axis} can be {', '.join(str(n) for n in allowed)}, not {size}"
+    if heads % layout.tp:
+        return f"{heads} attention heads cannot be dealt to {layout.tp} ranks"
+    if layout.ep > experts:
+        return f"{experts} experts cannot be dealt to {layout.ep} ranks"
+    if layout.ranks > cards:
+        return f"it takes {layout.ranks} cards, and there are {cards}"
+    return None
+
+
+def possible(config: TransformerConfig, cards: int) -> list[Layout]:
+    """Return every layout of a model on so many cards or fewer, smallest first."""
+    every = (Layout(**dict(zip(_SIZES, sizes, strict=True))) for sizes in product(*_SIZES.values()))
+    allowed = [layout for layout in every if obstacle(layout, config, cards) is None]
+    return sorted(allowed, key=lambda layout: (layout.ranks, str(layout)))
+
+
+def check(layout: Layout, config: TransformerConfig, cards: int) -> None:
+    """Raise LayoutUnavailableError, with the layouts that are possible, for one that is not."""
+    trouble = obstacle(layout, config, cards)
+    if trouble is not None:
+        names = ", ".join(str(layout) for layout in possible(config, cards))
+        raise LayoutUnavailableError(
+            f"The layout {layout} is not possible: {trouble}. Possible are: {names}."
+        )
+
+
+def documented(config: TransformerConfig, cards: int) -> Layout:
+    """Return the largest documented layout that a model and so many cards allow."""
+    fitting = (layout for layout in DOCUMENTED.values() if not obstacle(layout, config, cards))
+    return max(fitting, key=lambda layout: layout.ranks)
+
+
+def fastest(config: TransformerConfig, cards: int, picture: Picture) -> Layout:
+    """Return the layout whose step is shortest, by formulas; the smaller of equal ones."""
+    return min(
+        possible(config, cards),
+        key=lambda layout: step_cost(config, layout, picture).seconds(*_CARD),
+    )
+
+
+def ladder(top: Layout, config: TransformerConfig) -> list[Layout]:
+    """Return the layouts to fall back on, from one down to a single card."""
+    smaller = [
+        layout
+        for layout in DOCUMENTED.values()
+        if layout.ranks < top.ranks and not obstacle(layout, config, top.ranks)
+    ]
+    return [top, *sorted(smaller, key=lambda layout: -layout.ranks)]

@@ -1,0 +1,96 @@
+"""Attention whose heads and whose tokens may be spread over ranks.
+
+Takes the place of diffusers' HiDreamAttnProcessor and computes the same: heads over tensor-parallel
+ranks, tokens over sequence-parallel ones.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.transformers.transformer_hidream_image import HiDreamAttention, apply_rope
+from torch import Tensor, nn
+
+from hidream_server.parallel.ranks import Ranks
+
+#: query, key, value [B, S, H, d] → [B, S, H, d].
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of all tokens on one rank."""
+    heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+
+
+class ParallelAttentionProcessor:
+    """Called by diffusers' HiDreamAttention, whose weights are this rank's part."""
+
+    def __init__(self, tensor_ranks: Ranks, attend: Attend) -> None:
+        self._ranks = tensor_ranks
+        self._attend = attend
+
+    def __call__(
+        self,
+        attn: HiDreamAttention,
+        hidden_states: Tensor,
+        hidden_states_masks: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        image_rotary_emb: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        streams = [hidden_states] if attn.single else [hidden_states, encoder_hidden_states]
+        suffixes = ["", "_t"][: len(streams)]
+        projected = [self._project(attn, x, s) for x, s in zip(streams, suffixes, strict=True)]
+        queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
+        self._normalise(attn, queries, keys, suffixes)
+        query, key, value = (
+            torch.cat(parts, 1).unflatten(-1, (attn.heads, -1)) for parts in (queries, keys, values)
+        )
+        if hidden_states_masks is not None:
+            image = hidden_states_masks.shape[1]
+            mask = hidden_states_masks.view(*hidden_states_masks.shape, 1, 1)
+            key = torch.cat([key[:, :image] * mask, key[:, image:]], 1)
+        query, key = _rotate(query, key, image_rotary_emb)
+        attended = self._attend(query, key, value).flatten(2).to(query.dtype)
+        return self._output(attn, attended, streams, suffixes)
+
+    def _project(self, attn: HiDreamAttention, x: Tensor, suffix: str) -> tuple[Tensor, ...]:
+        return tuple(getattr(attn, f"to_{name}{suffix}")(x) for name in "qkv")
+
+    def _normalise(
+        self, attn: HiDreamAttention, queries: list[Tensor], keys: list[Tensor], suffixes: list[str]
+    ) -> None:
+        """Apply RMSNorm over the width of all ranks together, with one reduce for everything."""
+        parts = [*queries, *keys]
+        norms: list[nn.RMSNorm] = [
+            getattr(attn, f"{name}_rms_norm{suffix}") for name in "qk" for suffix in suffixes
+        ]
+        squares = [part.float().square().sum(-1, keepdim=True) for part in parts]
+        total = self._ranks.sum(torch.cat(squares, 1))
+        sums = total.split([part.shape[1] for part in parts], 1)
+        for n, (part, norm, square) in enumerate(zip(parts, norms, sums, strict=True)):
+            width = part.shape[-1] * self._ranks.size
+            scale = torch.rsqrt(square / width + norm.eps)
+            done = (part.float() * scale).to(part.dtype) * norm.weight
+            (queries if n < len(queries) else keys)[n % len(queries)] = done
+
+    def _output(
+        self, attn: HiDreamAttention, attended: Tensor, streams: list[Tensor], suffixes: list[str]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Project each stream back; every rank has a part of the sum, the bias comes once."""
+        pieces = attended.split([stream.shape[1] for stream in streams], 1)
+        linears = [getattr(attn, f"to_out{suffix}") for suffix in suffixes]
+        partial = [F.linear(p, linear.weight) for p, linear in zip(pieces, linears, strict=True)]
+        total = self._ranks.sum(torch.cat(partial, 1))
+        outputs = total.split([piece.shape[1] for piece in pieces], 1)
+        biased = [out + linear.bias for out, linear in zip(outputs, linears, strict=True)]
+        return biased[0] if attn.single else (biased[0], biased[1])
+
+
+def _rotate(query: Tensor, key: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate by position; a model may rotate only the first half of each head."""
+    if query.shape[-1] == rotary.shape[-3] * 2:
+        return apply_rope(query, key, rotary)
+    (query, query_rest), (key, key_rest) = query.chunk(2, -1), key.chunk(2, -1)
+    query, key = apply_rope(query, key, rotary)
+    return torch.cat([query, query_rest], -1), torch.cat([key, key_rest], -1)

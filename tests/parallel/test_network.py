@@ -1,0 +1,115 @@
+"""Every layout computes what one rank computes with diffusers' own class."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import HiDreamImageTransformer2DModel
+
+from hidream_server.layouts.layout import Layout
+from hidream_server.model.expert_product import loop
+from hidream_server.parallel.cutting import Place, cut
+from hidream_server.parallel.network import Network
+from hidream_server.parallel.weights import load_weights, materialise
+from tests.parallel.thread_ranks import run_ranks
+
+_TEXT = 12
+
+
+def _model(heads: int) -> HiDreamImageTransformer2DModel:
+    torch.manual_seed(heads)
+    model = HiDreamImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=heads,
+        caption_channels=[24, 32],
+        text_emb_dim=40,
+        num_routed_experts=4,
+        num_activated_experts=2,
+        axes_dims_rope=(4, 6, 6),
+        max_resolution=(16, 16),
+        llama_layers=[0, 1, 1, 1],
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    found = {}
+    for heads in (4, 20):
+        folder = tmp_path_factory.mktemp(f"heads{heads}")
+        model = _model(heads)
+        model.save_pretrained(folder)
+        found[heads] = (model, folder)
+    return found
+
+
+def _inputs(rows: int, height: int, width: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(height * width + rows)
+
+    def randn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return {
+        "latents": randn(rows, 4, height, width),
+        "timesteps": torch.tensor([700.0, 300.0])[:rows],
+        "t5": randn(rows, _TEXT, 24),
+        "llama": randn(2, rows, _TEXT, 32),
+        "pooled": randn(rows, 40),
+    }
+
+
+@torch.inference_mode()
+def _expected(model: HiDreamImageTransformer2DModel, inputs: dict) -> torch.Tensor:
+    return model(
+        hidden_states=inputs["latents"],
+        timesteps=inputs["timesteps"],
+        encoder_hidden_states_t5=inputs["t5"],
+        encoder_hidden_states_llama3=inputs["llama"],
+        pooled_embeds=inputs["pooled"],
+        return_dict=False,
+    )[0]
+
+
+def _rank_network(folder: Path, place: Place) -> Network:
+    config = HiDreamImageTransformer2DModel.load_config(folder)
+    with torch.device("meta"):
+        transformer = HiDreamImageTransformer2DModel.from_config(config).eval()
+    attention = cut(transformer, place, loop)
+    materialise(transformer, torch.device("cpu"), torch.float32)
+    load_weights(transformer, list(folder.glob("*.safetensors")), place.layout, place.rank)
+    return Network(transformer, place, attention)
+
+
+@torch.inference_mode()
+def _rank_output(folder: Path, inputs: dict, place: Place) -> torch.Tensor:
+    return _rank_network(folder, place)(**inputs)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), (6, 10), (6, 6)])
+@pytest.mark.parametrize(
+    ("heads", "layout"),
+    [
+        *((4, name) for name in ("tp1", "tp2", "tp4", "tp4-ep2", "tp2-ep4", "ep2", "ep4")),
+        *((4, name) for name in ("cfg2", "sp2", "sp4", "sp8", "cfg2-sp2", "cfg2-sp4", "cfg2-tp2")),
+        *((4, name) for name in ("cfg2-tp4", "sp2-tp2", "sp4-tp2", "sp2-ep2", "cfg2-sp2-tp2")),
+        *((20, name) for name in ("tp5", "sp5", "tp4-ep2", "sp8")),
+    ],
+)
+def test_a_layout_computes_what_one_rank_computes(models, heads, layout, size):
+    model, folder = models[heads]
+    for rows in (1, 2):
+        inputs = _inputs(rows, *size)
+        outputs = run_ranks(Layout.parse(layout), partial(_rank_output, folder, inputs))
+        expected = _expected(model, inputs)
+        assert expected.std() > 0.05
+        for output in outputs:
+            torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
