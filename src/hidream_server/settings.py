@@ -67,13 +67,13 @@ class Settings(BaseModel):
     )
     devices: DeviceIds | None = _option(
         None,
-        "device ids joined by commas (default 0); one device in this version",
+        "device ids joined by commas (default 0)",
         "d",
         ("ASCEND_RT_VISIBLE_DEVICES",),
     )
     device_count: int | None = _option(
         None,
-        "number of devices (default: from --devices); 1 in this version",
+        "number of devices (default: from --devices)",
         "c",
         ("DEVICE_COUNT",),
         ge=1,
@@ -84,6 +84,18 @@ class Settings(BaseModel):
         "t",
         ("DEVICE_TYPE",),
         pattern="^(npu|cuda|cpu)$",
+    )
+    layout: str | None = _option(
+        None,
+        "how the devices split the work: cfg, sp, tp and ep with their sizes, like cfg2-sp4 or"
+        " tp4-ep2; or fast (default: tp and ep by the number of devices)",
+        pattern="^(fast|(cfg|sp|tp|ep)[0-9]+(-(cfg|sp|tp|ep)[0-9]+)*)$",
+    )
+    tp_size: int | None = _option(
+        None, "tensor parallel size (default: by the number of devices)", ge=1
+    )
+    ep_size: int | None = _option(
+        None, "expert parallel size (default: by the number of devices)", ge=1
     )
     port: int = _option(8088, "port to listen on", ge=1, le=65535)
     host: str = _option("0.0.0.0", "address to listen on")
@@ -107,6 +119,12 @@ class Settings(BaseModel):
     max_crashes: int = _option(3, "worker group crashes after which a task is failed", ge=1)
     drain_timeout_s: float = _option(
         30.0, "how long a stopping server lets running tasks finish, in seconds", ge=0
+    )
+    layout_tries: int = _option(
+        2, "failures in a row after which a smaller layout is started", ge=1
+    )
+    layout_cool_down_s: float = _option(
+        300.0, "how long a smaller layout serves before the larger one is tried again", ge=0
     )
     step_timeout_s: float = _option(
         600.0, "a worker group that finishes no step for so long is restarted, in seconds", gt=0

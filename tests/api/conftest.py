@@ -34,7 +34,15 @@ def model():
 @pytest.fixture
 def engine() -> Engine:
     """Return what the app believes of the engine; a test may change `now`."""
-    return Engine(EngineHealth(state=EngineState.HEALTHY, since=1_700_000_000.0))
+    return Engine(
+        EngineHealth(
+            state=EngineState.HEALTHY,
+            since=1_700_000_000.0,
+            warm=True,
+            layout="tp1",
+            wanted_layout="tp1",
+        )
+    )
 
 
 @pytest.fixture
@@ -46,7 +54,6 @@ def services(tmp_path: Path, model, engine: Engine) -> Iterator[Services]:
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        layout="tp1-ep1",
         queue=TaskQueue(TaskStore(database), settings.max_crashes),
         pictures=PictureFolder(tmp_path / "pictures"),
         health=lambda: engine.now,

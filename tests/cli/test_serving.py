@@ -19,6 +19,7 @@ from hidream_server.errors import (
     ProjectPathError,
     TorchMissingError,
 )
+from hidream_server.layouts.layout import Layout
 from hidream_server.settings import Settings
 from tests.support import linked_demo
 
@@ -33,7 +34,8 @@ def test_the_plan_names_model_and_devices():
 
 def test_the_ranks_are_told_what_was_decided():
     serving = decide(Settings(**DEMO, log_level="DEBUG", prompt_cache_mb=3))
-    command = serving.load_command()
+    command = serving.load_command(Layout(tp=2))
+    assert command.layout == "tp2"
     assert command.model_path == str(DEMO_MODEL_PATH)
     assert command.extra_model_path == str(DEMO_EXTRA_MODEL_PATH)
     assert command.device_type == "cpu"
@@ -79,10 +81,19 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path):
         decide(Settings(model_path=tmp_path))
 
 
-def test_several_devices_are_refused_before_anything_starts(monkeypatch):
+def test_an_impossible_layout_is_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
-    with pytest.raises(LayoutUnavailableError):
-        decide(Settings(**DEMO, devices=(0, 1), device_type="cpu"))
+    with pytest.raises(LayoutUnavailableError, match=r"4 cards.*tp1, cfg2, ep2, sp2, tp2"):
+        decide(Settings(**DEMO, devices=(0, 1), device_type="cpu", layout="tp4"))
+
+
+def test_devices_without_work_are_named(monkeypatch, caplog):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1, 2})
+    serving = decide(Settings(**DEMO, device_count=3, device_type="cpu"))
+    assert (str(serving.layout), serving.used) == ("tp2", (0, 1))
+    with caplog.at_level(logging.INFO, "hidream_server"):
+        serving.announce()
+    assert "idle: cpu device 2" in caplog.messages
 
 
 def test_without_torch_nothing_else_is_looked_at(monkeypatch, tmp_path):

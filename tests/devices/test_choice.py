@@ -11,7 +11,6 @@ from hidream_server.errors import (
     ConfigurationError,
     DeviceListError,
     DeviceUnavailableError,
-    LayoutUnavailableError,
 )
 from hidream_server.settings import load_settings
 
@@ -24,6 +23,8 @@ def kind(name: str, count: int, obstacle: str | None = None) -> DeviceKind:
         extension=None,
         dtype="float32",
         dtype_bytes=4,
+        backend="gloo",
+        expert_product="loop",
         count=lambda: count,
         obstacle=lambda: obstacle,
         environment=lambda devices: {},
@@ -143,8 +144,7 @@ def test_a_machine_without_any_device_is_refused(machine):
 
 
 @pytest.mark.parametrize("flags", [{"devices": "2,3"}, {"device_count": "4"}], ids=str)
-def test_several_devices_are_refused_as_long_as_no_layout_serves_them(machine, flags):
+def test_several_devices_are_taken_in_the_order_given(machine, flags):
     machine(npu=8)
-    message = refusal(LayoutUnavailableError, **flags)
-    assert "one device" in message
-    assert f"-d {flags.get('devices', '0')[0]}" in message
+    ids = choose_devices(load_settings(flags, environ={})).ids
+    assert ids == ((2, 3) if "devices" in flags else (0, 1, 2, 3))

@@ -30,6 +30,7 @@ LOAD = LoadModel(
     model_path="model",
     extra_model_path=None,
     device_type="cpu",
+    layout="tp1",
     log_level="INFO",
     prompt_cache_bytes=0,
 )

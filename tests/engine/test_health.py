@@ -1,8 +1,6 @@
 """What the engine says of itself."""
 
-import pytest
-
-from hidream_server.engine.health import EngineHealth, EngineState, HealthRecord
+from hidream_server.engine.health import EngineState, HealthRecord
 
 
 class Clock:
@@ -16,43 +14,59 @@ class Clock:
         return self.now
 
 
-def test_at_first_the_engine_is_starting():
-    assert HealthRecord(Clock()).now == EngineHealth(state=EngineState.STARTING, since=1.0)
+def test_at_first_the_engine_is_starting_with_what_was_wanted():
+    now = HealthRecord("tp4", Clock()).now
+    assert (now.state, now.since, now.ready) == (EngineState.STARTING, 1.0, False)
+    assert now.layout == now.wanted_layout == "tp4"
 
 
-@pytest.mark.parametrize("state", EngineState)
-def test_only_a_healthy_engine_is_ready(state):
-    assert EngineHealth(state=state, since=0.0).ready is (state is EngineState.HEALTHY)
-
-
-def test_warm_is_healthy_with_what_the_load_took():
-    record = HealthRecord(Clock())
+def test_warm_with_the_wanted_layout_is_healthy():
+    record = HealthRecord("tp4", Clock())
+    record.starting("tp4")
     record.warm(memory_bytes=2**30)
-    assert record.now == EngineHealth(state=EngineState.HEALTHY, since=2.0, memory_bytes=2**30)
+    assert (record.now.state, record.now.since) == (EngineState.HEALTHY, 2.0)
+    assert record.now.ready
+    assert record.now.memory_bytes == 2**30
 
 
-def test_a_state_is_entered_with_its_time_and_reason_and_the_next_one_has_its_own():
-    record = HealthRecord(Clock())
-    record.enter(EngineState.DEGRADED, "rank 0 left")
-    assert (record.now.state, record.now.since) == (EngineState.DEGRADED, 2.0)
+def test_a_loss_is_told_with_its_time_and_reason():
+    record = HealthRecord("tp4", Clock())
+    record.warm(1)
+    record.lost("rank 0 left")
+    assert (record.now.state, record.now.since) == (EngineState.DEGRADED, 3.0)
     assert record.now.reason == "rank 0 left"
-    record.warm(1)
-    assert (record.now.since, record.now.reason) == (3.0, "")
+    assert not record.now.ready
 
 
-@pytest.mark.parametrize("state", EngineState)
-def test_nothing_leads_out_of_stopping(state):
-    record = HealthRecord(Clock())
-    record.enter(EngineState.STOPPING)
-    stopped = record.now
-    record.enter(state, "later")
-    assert record.now == stopped
+def test_a_smaller_layout_serves_but_stays_degraded_since_the_loss():
+    record = HealthRecord("tp4", Clock())
+    record.lost("rank 3 left")
+    record.starting("tp2")
+    assert not record.now.ready
     record.warm(1)
-    assert record.now.state is EngineState.STOPPING
+    assert record.now.ready
+    assert (record.now.state, record.now.since) == (EngineState.DEGRADED, 2.0)
+    assert (record.now.layout, record.now.wanted_layout) == ("tp2", "tp4")
+    assert record.now.reason == "rank 3 left"
+    record.starting("tp4")
+    record.warm(1)
+    assert (record.now.state, record.now.reason) == (EngineState.HEALTHY, "")
+
+
+def test_nothing_leads_out_of_stopping():
+    record = HealthRecord("tp1", Clock())
+    record.warm(1)
+    record.stopping()
+    since = record.now.since
+    for change in (lambda: record.lost("later"), lambda: record.warm(1), record.stopping):
+        change()
+        assert record.now.state is EngineState.STOPPING
+        assert record.now.since == since
+        assert not record.now.ready
 
 
 def test_a_snapshot_does_not_change_afterwards():
-    record = HealthRecord(Clock())
+    record = HealthRecord("tp1", Clock())
     before = record.now
-    record.enter(EngineState.DEGRADED, "lost")
+    record.lost("lost")
     assert before.state is EngineState.STARTING

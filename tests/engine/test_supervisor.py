@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hidream_server.engine.health import EngineState
+from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
@@ -21,6 +22,7 @@ from hidream_server.ipc.messages import (
     TaskDone,
     TaskFailed,
 )
+from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.database import open_database
 from hidream_server.store.pictures import PictureFolder
@@ -49,7 +51,8 @@ class Stage:
         self.supervisor = Supervisor(
             self.queue,
             RunningTasks(self.queue, self.pictures),
-            lambda: WorkerGroup(launcher, 1, {}, LOAD),
+            lambda _layout: WorkerGroup(launcher, 1, {}, LOAD),
+            LayoutLadder([Layout()], tries=2, cool_down_s=60),
             deadlines,
         )
 

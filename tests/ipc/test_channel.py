@@ -39,6 +39,7 @@ COMMANDS: list[Command] = [
         model_path="/data/模型",
         extra_model_path=None,
         device_type="cpu",
+        layout="cfg2-sp4",
         log_level="INFO",
         prompt_cache_bytes=2**40,
     ),

@@ -9,8 +9,12 @@ from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.model.loading import load_model
+from hidream_server.model_directory.components import TRANSFORMER, WEIGHTED
 from hidream_server.model_directory.reading import describe
 from tests.support import demo_copy
+
+#: Everything but the network, which is loaded elsewhere.
+NAMES = {kind.name for kind in WEIGHTED} - {TRANSFORMER.name}
 
 
 @pytest.fixture(scope="module")
@@ -20,24 +24,30 @@ def description():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_component_has_the_dtype_asked_for(description, dtype: torch.dtype) -> None:
-    model = load_model(description, torch.device("cpu"), dtype)
+    model = load_model(description, torch.device("cpu"), dtype, NAMES)
     encoders = [encoder for _, encoder in model.text_encoders.values()]
-    for module in (model.transformer, model.vae, *encoders):
+    for module in (model.vae, *encoders):
         assert {parameter.dtype for parameter in module.parameters()} == {dtype}
         assert not module.training
 
 
+def test_only_what_was_asked_for_is_loaded(description) -> None:
+    model = load_model(description, torch.device("cpu"), torch.float32, {"text_encoder_3"})
+    assert model.vae is None
+    assert set(model.text_encoders) == {"text_encoder_3"}
+
+
 def test_the_llama_has_no_head(description) -> None:
-    model = load_model(description, torch.device("cpu"), torch.float32)
+    model = load_model(description, torch.device("cpu"), torch.float32, NAMES)
     assert not any(
         "lm_head" in name for name, _ in model.text_encoders["text_encoder_4"][1].named_parameters()
     )
 
 
 def test_every_image_gets_a_fresh_sampler_of_the_checkpoint(description, fast_model: Path) -> None:
-    full = load_model(description, torch.device("cpu"), torch.float32)
+    full = load_model(description, torch.device("cpu"), torch.float32, NAMES)
     fast = load_model(
-        describe(fast_model, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32
+        describe(fast_model, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32, NAMES
     )
     assert isinstance(full.new_scheduler(), UniPCMultistepScheduler)
     assert full.new_scheduler() is not full.new_scheduler()
@@ -57,7 +67,7 @@ def test_the_published_form_of_a_clip_tokenizer_gives_the_same_tokens(tmp_path: 
     tokens = []
     for path in (model, DEMO_MODEL_PATH):
         loaded = load_model(
-            describe(path, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32
+            describe(path, DEMO_EXTRA_MODEL_PATH), torch.device("cpu"), torch.float32, NAMES
         )
         tokenizer, _ = loaded.text_encoders["text_encoder"]
         prompt = "A red circle on a blue background, 一个红色的圆"

@@ -8,10 +8,9 @@ import torch
 from diffusers import HiDreamImageTransformer2DModel
 
 from hidream_server.layouts.layout import Layout
-from hidream_server.model.expert_product import loop
-from hidream_server.parallel.cutting import Place, cut
+from hidream_server.parallel.cutting import Place
+from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
-from hidream_server.parallel.weights import load_weights, materialise
 from tests.parallel.thread_ranks import run_ranks
 
 _TEXT = 12
@@ -80,13 +79,10 @@ def _expected(model: HiDreamImageTransformer2DModel, inputs: dict) -> torch.Tens
 
 
 def _rank_network(folder: Path, place: Place) -> Network:
-    config = HiDreamImageTransformer2DModel.load_config(folder)
-    with torch.device("meta"):
-        transformer = HiDreamImageTransformer2DModel.from_config(config).eval()
-    attention = cut(transformer, place, loop)
-    materialise(transformer, torch.device("cpu"), torch.float32)
-    load_weights(transformer, list(folder.glob("*.safetensors")), place.layout, place.rank)
-    return Network(transformer, place, attention)
+    files = folder.glob("*.safetensors")
+    return load_network(
+        folder, files, place, torch.device("cpu"), torch.float32, expert_product="grouped_mm"
+    )
 
 
 @torch.inference_mode()

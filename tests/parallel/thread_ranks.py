@@ -44,13 +44,19 @@ class ThreadRanks:
         assert [tuple(tensor.shape) for tensor in received] == [tuple(shape) for shape in shapes]
         return received
 
-    def share(self, tensor: Tensor) -> Tensor:
-        return self._post(tensor)[0]
+    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+        return self._post(tensor)[source]
 
 
 def run_ranks(layout: Layout, work: Callable[[Place], T]) -> list[T]:
     """Return what each rank's thread made of its place; an error in one ends all."""
-    axes = {"guidance": ("cfg",), "sequence": ("sp",), "tensor": ("tp",), "block": ("tp", "ep")}
+    axes = {
+        "world": ("cfg", "sp", "tp", "ep"),
+        "guidance": ("cfg",),
+        "sequence": ("sp",),
+        "tensor": ("tp",),
+        "block": ("tp", "ep"),
+    }
     places: list[dict[str, Ranks]] = [{} for _ in range(layout.ranks)]
     every: list[_Group] = []
     for name, along in axes.items():

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5
+from hidream_server.model_directory.description import TEXT_TOKENS
 from hidream_server.pipeline.conditioning import (
-    TEXT_TOKENS,
     Conditioning,
     PromptEncoder,
     TextEncoder,
@@ -48,7 +49,8 @@ class Encoder(Module):
 def encoder(cache_bytes: int) -> tuple[PromptEncoder, Encoder]:
     module = Encoder()
     part = TextEncoder(tokenizer=lambda text, **_: Tokens(text[0]), module=module)
-    return PromptEncoder(part, part, part, part, cache_bytes), module
+    kinds = (CLIP_L, CLIP_G, T5, LLAMA)
+    return PromptEncoder({kind.name: part for kind in kinds}, cache_bytes), module
 
 
 def test_an_embedding_has_the_documented_shapes() -> None:

@@ -1,5 +1,6 @@
 """The engine's pictures are those of a plain loop over the stock pipeline's parts."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
-from hidream_server.model.loading import load_model
 from hidream_server.model_directory.reading import describe
+from hidream_server.parallel.cutting import alone
 from hidream_server.task import TaskParams
+from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
 from tests.reference import reference_picture, stock_pipeline
@@ -24,8 +26,7 @@ from tests.support import params
 def runner(model: Path) -> ModelRunner:
     description = describe(model, DEMO_EXTRA_MODEL_PATH)
     device = open_device(CPU, 0)
-    loaded = load_model(description, device.torch_device, torch.float32)
-    return ModelRunner(loaded, description, device, prompt_cache_bytes=2**20)
+    return assemble(description, alone(), device, CPU.expert_product, prompt_cache_bytes=2**20)
 
 
 @cache
@@ -113,9 +114,8 @@ def test_a_real_checkpoint_is_not_called_a_demo(fast_model: Path) -> None:
 
 def test_a_picture_in_16_bit_is_near_the_one_in_32(model: Path) -> None:
     description = describe(model, DEMO_EXTRA_MODEL_PATH)
-    device = open_device(CPU, 0)
-    loaded = load_model(description, device.torch_device, torch.bfloat16)
-    coarse = ModelRunner(loaded, description, device, prompt_cache_bytes=0)
+    device = replace(open_device(CPU, 0), dtype=torch.bfloat16)
+    coarse = assemble(description, alone(), device, CPU.expert_product, prompt_cache_bytes=0)
     task = params(width=192, height=128, num_inference_steps=2)
     [run] = coarse.begin(task)
     while not run.finished:

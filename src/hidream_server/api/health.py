@@ -64,5 +64,6 @@ def health(services: ServicesDep) -> HealthAnswer:
             dtype=devices.kind.dtype,
             memory_bytes=engine.memory_bytes,
         ),
-        layout=services.layout,
+        layout=engine.layout,
+        wanted_layout=engine.wanted_layout,
     )

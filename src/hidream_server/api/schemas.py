@@ -136,6 +136,7 @@ class HealthAnswer(BaseModel):
     model: ModelAnswer
     device: DeviceAnswer
     layout: str
+    wanted_layout: str
 
 
 class RootAnswer(BaseModel):

@@ -23,8 +23,6 @@ class Services:
     limits: Limits
     model: ModelDescription
     devices: DeviceChoice
-    #: How the worker group splits the work.
-    layout: str
     queue: TaskQueue
     pictures: PictureFolder
     health: Callable[[], EngineHealth]

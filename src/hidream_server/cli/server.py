@@ -6,7 +6,6 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
-from functools import partial
 
 import uvicorn
 
@@ -16,9 +15,12 @@ from hidream_server.api.services import Services
 from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher
+from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.layouts.choice import ladder
+from hidream_server.layouts.layout import Layout
 from hidream_server.logs import end_startup_log, set_up_logs
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
@@ -69,7 +71,6 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         limits=Limits(settings, serving.model),
         model=serving.model,
         devices=serving.devices,
-        layout=serving.layout,
         queue=queue,
         pictures=pictures,
         health=lambda: supervisor.health.now,
@@ -94,14 +95,23 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
         step_s=settings.step_timeout_s,
         drain_s=settings.drain_timeout_s,
     )
-    new_group = partial(
-        WorkerGroup,
-        launcher=TorchrunLauncher(),
-        size=len(devices.ids),
-        environment=devices.kind.environment(devices.ids),
-        greeting=serving.load_command(),
+    launcher = TorchrunLauncher()
+
+    def new_group(layout: Layout) -> WorkerGroup:
+        return WorkerGroup(
+            launcher=launcher,
+            size=layout.ranks,
+            environment=devices.kind.environment(devices.ids[: layout.ranks]),
+            greeting=serving.load_command(layout),
+        )
+
+    layouts = LayoutLadder(
+        ladder(serving.layout, serving.model.transformer),
+        settings.layout_tries,
+        settings.layout_cool_down_s,
     )
-    return Supervisor(queue, RunningTasks(queue, pictures), new_group, deadlines)
+    running = RunningTasks(queue, pictures)
+    return Supervisor(queue, running, new_group, layouts, deadlines)
 
 
 async def _run(

@@ -14,6 +14,8 @@ from hidream_server.devices.choice import DeviceChoice, choose_devices
 from hidream_server.engine.launchers.torchrun import require_torch
 from hidream_server.errors import ConfigurationError, PortTakenError, ProjectPathError
 from hidream_server.ipc.messages import LoadModel
+from hidream_server.layouts.choice import choose_layout
+from hidream_server.layouts.layout import Layout
 from hidream_server.model_directory.choice import choose_model
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.settings import Settings
@@ -31,18 +33,21 @@ class Serving:
     settings: Settings
     model: ModelDescription
     devices: DeviceChoice
+    #: How the group splits the work, if all is well.
+    layout: Layout
 
     @property
-    def layout(self) -> str:
-        """How the group splits the work: one device does it all."""
-        return "tp1-ep1"
+    def used(self) -> tuple[int, ...]:
+        """The devices that the layout has work for."""
+        return self.devices.ids[: self.layout.ranks]
 
-    def load_command(self) -> LoadModel:
-        """Return what each rank is told first."""
+    def load_command(self, layout: Layout) -> LoadModel:
+        """Return what each rank of a group with this layout is told first."""
         return LoadModel(
             model_path=str(self.model.path),
             extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
             device_type=self.devices.kind.name,
+            layout=str(layout),
             log_level=self.settings.log_level,
             prompt_cache_bytes=self.settings.prompt_cache_mb * 2**20,
         )
@@ -53,9 +58,11 @@ class Serving:
         level = logging.WARNING if model.is_demo else logging.INFO
         lines = [
             f"HiDream Server: {model.name} ({model.variant}, {model.sampler})",
-            f"on {devices.kind.name} device {devices.ids[0]} ({devices.reason}),"
-            f" computing in {devices.kind.dtype}",
+            f"on {devices.kind.name} device {','.join(str(n) for n in self.used)}"
+            f" ({devices.reason}), layout {self.layout}, computing in {devices.kind.dtype}",
         ]
+        if idle := devices.ids[self.layout.ranks :]:
+            lines.append(f"idle: {devices.kind.name} device {','.join(str(n) for n in idle)}")
         if model.is_demo:
             lines.append(DEMO_NOTICE)
         for line in ("=" * 78, *lines, "=" * 78):
@@ -72,7 +79,9 @@ def decide(settings: Settings) -> Serving:
             " give the HiDream-I1 project with -p, or leave it out."
         )
     model = choose_model(settings)
-    return Serving(settings, model, choose_devices(settings, demo=model.is_demo))
+    devices = choose_devices(settings, demo=model.is_demo)
+    layout = choose_layout(settings, model, len(devices.ids))
+    return Serving(settings, model, devices, layout)
 
 
 def bind(host: str, port: int) -> socket.socket:

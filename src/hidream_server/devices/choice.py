@@ -6,7 +6,7 @@ from hidream_server.devices.cpu import CPU
 from hidream_server.devices.cuda import CUDA
 from hidream_server.devices.device import DeviceKind
 from hidream_server.devices.npu import NPU
-from hidream_server.errors import DeviceListError, DeviceUnavailableError, LayoutUnavailableError
+from hidream_server.errors import DeviceListError, DeviceUnavailableError
 from hidream_server.settings import Settings
 
 #: In order of preference.
@@ -27,11 +27,6 @@ def choose_devices(settings: Settings, demo: bool = False) -> DeviceChoice:
     ids = _ids(settings)
     kind, reason = _kind(settings.device_type, demo)
     _check_present(kind, ids)
-    if len(ids) > 1:
-        raise LayoutUnavailableError(
-            f"{len(ids)} devices were asked for, but a worker group has one device in this"
-            f" version: use -d {ids[0]}."
-        )
     return DeviceChoice(kind, ids, reason)
 
 

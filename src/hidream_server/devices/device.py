@@ -17,6 +17,10 @@ class DeviceKind:
     #: torch dtype that weights are computed in.
     dtype: str
     dtype_bytes: int
+    #: torch's collectives between such devices.
+    backend: str
+    #: How tokens are multiplied with their experts' matrices; a name of model.expert_product.
+    expert_product: str
     #: How many there are on this machine, without importing torch.
     count: Callable[[], int]
     #: Why torch cannot use them here, None if it can.

@@ -9,9 +9,9 @@ from enum import StrEnum
 class EngineState(StrEnum):
     #: The first group is being started or loads the model.
     STARTING = "starting"
-    #: The group is warm.
+    #: The group is warm, with the layout that was wanted.
     HEALTHY = "healthy"
-    #: A group was lost or could not start; another one is being started.
+    #: A group was lost or could not start; another one is being started, or serves with less.
     DEGRADED = "degraded"
     #: Claims nothing more; running tasks are being finished.
     STOPPING = "stopping"
@@ -19,30 +19,56 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHealth:
-    """A snapshot; `since` is seconds since the epoch, memory what the device held when warm."""
+    """A snapshot; `since` is seconds since the epoch, memory what the device held when warm.
+
+    A degraded engine is ready, too, once a group with a smaller layout is warm.
+    """
 
     state: EngineState
     since: float
     reason: str = ""
     memory_bytes: int | None = None
+    warm: bool = False
+    #: What the group is started with, and what was asked for.
+    layout: str = ""
+    wanted_layout: str = ""
 
     @property
     def ready(self) -> bool:
-        return self.state is EngineState.HEALTHY
+        return self.warm and self.state is not EngineState.STOPPING
 
 
 class HealthRecord:
     """The engine's health as its supervisor writes it."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, wanted_layout: str = "tp1", clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self.now = EngineHealth(state=EngineState.STARTING, since=clock())
+        self.now = EngineHealth(
+            state=EngineState.STARTING,
+            since=clock(),
+            layout=wanted_layout,
+            wanted_layout=wanted_layout,
+        )
 
-    def enter(self, state: EngineState, reason: str = "") -> None:
+    def lost(self, reason: str) -> None:
+        """A group was lost, or could not start."""
+        self.now = replace(self.now, warm=False)
+        self._enter(EngineState.DEGRADED, reason)
+
+    def starting(self, layout: str) -> None:
+        """A group is started with this layout."""
+        self.now = replace(self.now, layout=layout, warm=False)
+
+    def warm(self, memory_bytes: int) -> None:
+        """The group serves; with less than what was wanted the reason and its time stay."""
+        self.now = replace(self.now, memory_bytes=memory_bytes, warm=True)
+        if self.now.layout == self.now.wanted_layout:
+            self._enter(EngineState.HEALTHY)
+
+    def stopping(self) -> None:
+        self._enter(EngineState.STOPPING)
+
+    def _enter(self, state: EngineState, reason: str = "") -> None:
         """Enter a state; nothing leads out of STOPPING."""
         if self.now.state is not EngineState.STOPPING:
             self.now = replace(self.now, state=state, since=self._clock(), reason=reason)
-
-    def warm(self, memory_bytes: int) -> None:
-        self.now = replace(self.now, memory_bytes=memory_bytes)
-        self.enter(EngineState.HEALTHY)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hidream_server.engine.health import EngineState, HealthRecord
+from hidream_server.engine.health import HealthRecord
+from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.errors import (
@@ -29,9 +30,12 @@ from hidream_server.ipc.messages import (
     LoadFailed,
     LogLine,
     StartTask,
+    TaskDone,
 )
+from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.task import TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +61,8 @@ class Supervisor:
         self,
         queue: TaskQueue,
         running: RunningTasks,
-        new_group: Callable[[], WorkerGroup],
+        new_group: Callable[[Layout], WorkerGroup],
+        ladder: LayoutLadder,
         deadlines: Deadlines,
         max_running: int = 1,
         clock: Callable[[], float] = time.monotonic,
@@ -65,6 +70,7 @@ class Supervisor:
         self._queue = queue
         self._running = running
         self._new_group = new_group
+        self._ladder = ladder
         self._deadlines = deadlines
         self._max_running = max_running
         self._clock = clock
@@ -76,7 +82,7 @@ class Supervisor:
         self._last_sign = clock()
         #: Set when a group has been warm for the first time.
         self.ready = asyncio.Event()
-        self.health = HealthRecord()
+        self.health = HealthRecord(str(ladder.wanted))
 
     @property
     def stopping(self) -> bool:
@@ -93,9 +99,11 @@ class Supervisor:
         self._queue.on_submit(lambda: loop.call_soon_threadsafe(self._wake))
         pause = _FIRST_PAUSE_S
         while not self.stopping:
-            logger.info("Starting the worker group")
+            layout = self._ladder.layout
+            logger.info("Starting the worker group with layout %s", layout)
+            self.health.starting(str(layout))
             try:
-                async with self._new_group() as self._group:
+                async with self._new_group(layout) as self._group:
                     await self._warm_up(self._group)
                     pause = _FIRST_PAUSE_S
                     await self._serve(self._group)
@@ -111,7 +119,7 @@ class Supervisor:
 
         A later stop may shorten the bound, never lengthen it.
         """
-        self.health.enter(EngineState.STOPPING)
+        self.health.stopping()
         bound = self._deadlines.drain_s if drain_s is None else drain_s
         stop_at = self._clock() + bound
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
@@ -135,8 +143,14 @@ class Supervisor:
                 )
 
     async def _serve(self, group: WorkerGroup) -> None:
-        """Admit and record until stopped and drained; raise EngineError when the group is lost."""
+        """Admit and record until stopped and drained, or until it is time for a larger layout.
+
+        Raises EngineError when the group is lost.
+        """
         while not self._drained():
+            if await self._may_climb():
+                self._ladder.climb()
+                return
             if not self.stopping:
                 await self._admit(group)
             event = await self._next_event(group, self._next_deadline())
@@ -144,6 +158,13 @@ class Supervisor:
                 await self._record(event)
             elif self._running and self._clock() >= self._last_sign + self._deadlines.step_s:
                 raise StepTimeoutError(f"No step was finished in {self._deadlines.step_s:.0f} s.")
+
+    async def _may_climb(self) -> bool:
+        """Only an idle group gives way to a larger one."""
+        if self._running or self.stopping or not self._ladder.may_climb:
+            return False
+        counts = await asyncio.to_thread(self._queue.counts)
+        return counts[TaskState.QUEUED] == 0
 
     def _drained(self) -> bool:
         if self._stop_at is None:
@@ -193,11 +214,15 @@ class Supervisor:
             case _:
                 self._last_sign = self._clock()
                 await self._running.record(event)
+                if isinstance(event, TaskDone):
+                    self._ladder.proved()
 
     async def _after_loss(self, error: HiDreamError, pause: float) -> None:
         """Say why, give the running tasks back, and wait a little."""
         logger.warning("Worker group lost: %s; another one starts in %.0f s", error, pause)
-        self.health.enter(EngineState.DEGRADED, str(error))
+        self.health.lost(str(error))
+        if isinstance(error, EngineError) and self._ladder.failed():
+            logger.warning("Distributed inference failed, trying %s", self._ladder.layout)
         try:
             if isinstance(error, StoreUnavailableError):
                 await self._running.hand_back_all()

@@ -21,6 +21,8 @@ class LoadModel(Message, frozen=True, kw_only=True):
     model_path: str
     extra_model_path: str | None
     device_type: str
+    #: How the ranks split the work, like tp4-ep2.
+    layout: str
     log_level: str
     prompt_cache_bytes: int
 

@@ -1,11 +1,14 @@
 """Which layouts a model and a number of cards allow, and which one is taken."""
 
+from dataclasses import replace
 from itertools import product
 
-from hidream_server.errors import LayoutUnavailableError
+from hidream_server.errors import ConfigurationError, LayoutUnavailableError
 from hidream_server.layouts.cost import Picture, step_cost
 from hidream_server.layouts.layout import Layout
 from hidream_server.model_directory.configs import TransformerConfig
+from hidream_server.model_directory.description import TEXT_TOKENS, ModelDescription
+from hidream_server.settings import Settings
 
 #: What is documented to users for so many cards.
 DOCUMENTED = {
@@ -18,6 +21,28 @@ _SIZES = {"cfg": (1, 2), "sp": (1, 2, 4, 5, 8), "tp": (1, 2, 4, 5), "ep": (1, 2,
 
 #: For comparing layouts: operations and bytes a second of a card of these years.
 _CARD = (140e12, 80e9)
+
+
+def choose_layout(settings: Settings, model: ModelDescription, cards: int) -> Layout:
+    """Return the layout that these settings ask for on so many cards.
+
+    Raises LayoutUnavailableError, with the possible ones, for what model or cards do not allow.
+    """
+    config = model.transformer
+    sizes = {"tp": settings.tp_size, "ep": settings.ep_size}
+    given = {axis: size for axis, size in sizes.items() if size is not None}
+    if settings.layout is not None and given:
+        raise ConfigurationError("Give --layout, or --tp-size and --ep-size, but not both.")
+    if settings.layout == "fast":
+        rows = 2 if model.variant.default_guidance > 1 else 1
+        picture = Picture(image_tokens=model.max_image_tokens, text_tokens=TEXT_TOKENS, rows=rows)
+        return fastest(config, cards, picture)
+    if settings.layout is not None:
+        layout = Layout.parse(settings.layout)
+    else:
+        layout = replace(documented(config, cards), **given)
+    check(layout, config, cards)
+    return layout
 
 
 def obstacle(layout: Layout, config: TransformerConfig, cards: int) -> str | None:

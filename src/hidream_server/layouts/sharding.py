@@ -76,9 +76,7 @@ def local_part(
     return (*whole[: cut.dim], share, *whole[cut.dim + 1 :])
 
 
-def local_shape(
-    name: str, shape: Shape, experts: int, layout: Layout, rank: int
-) -> Shape | None:
+def local_shape(name: str, shape: Shape, experts: int, layout: Layout, rank: int) -> Shape | None:
     part = local_part(name, shape, experts, layout, rank)
     return None if part is None else tuple(share.stop - share.start for share in part)
 

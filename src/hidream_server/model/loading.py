@@ -1,17 +1,17 @@
-"""Loads a model directory component by component into the real diffusers and transformers classes.
+"""Loads what is around the network: autoencoder, text encoders, tokenizers, sampler.
 
 The published directory lists a text_encoder_4 that it does not hold, so the stock pipeline's
 from_pretrained cannot load it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, HiDreamImageTransformer2DModel
+from diffusers import AutoencoderKL
 from torch.nn import Module
 from transformers import (
     CLIPTextModelWithProjection,
@@ -22,7 +22,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, TRANSFORMER, VAE
+from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, VAE
 from hidream_server.model_directory.description import ModelDescription
 
 #: For each text encoder its class, its tokenizer's class and the tokenizer's folder. The Llama is
@@ -37,10 +37,9 @@ _TEXT_ENCODERS: dict[str, tuple[Any, Any, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """Every component on its device, in evaluation mode."""
+    """The components that were asked for, on their device, in evaluation mode."""
 
-    transformer: HiDreamImageTransformer2DModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL | None
     #: By component name: the tokenizer and the encoder.
     text_encoders: dict[str, tuple[Any, Module]]
     #: Returns a fresh sampler object, as the checkpoint configures it.
@@ -48,9 +47,12 @@ class LoadedModel:
 
 
 def load_model(
-    description: ModelDescription, device: torch.device, dtype: torch.dtype
+    description: ModelDescription,
+    device: torch.device,
+    dtype: torch.dtype,
+    names: Collection[str],
 ) -> LoadedModel:
-    """Load all components; raises what diffusers and transformers raise."""
+    """Load the named components; raises what diffusers and transformers raise."""
     paths = {component.name: component.path for component in description.components}
 
     def load(cls: Any, name: str) -> Any:
@@ -59,11 +61,11 @@ def load_model(
         return module.to(device).eval()
 
     return LoadedModel(
-        transformer=load(HiDreamImageTransformer2DModel, TRANSFORMER.name),
-        vae=load(AutoencoderKL, VAE.name),
+        vae=load(AutoencoderKL, VAE.name) if VAE.name in names else None,
         text_encoders={
             name: (_tokenizer(tokenizer, description, name, folder), load(encoder, name))
             for name, (encoder, tokenizer, folder) in _TEXT_ENCODERS.items()
+            if name in names
         },
         new_scheduler=_scheduler_factory(description),
     )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hidream_server.model_directory.configs import TransformerConfig
+
 
 class Variant(StrEnum):
     """Which of the three published HiDream-I1 checkpoints this is."""
@@ -21,6 +23,10 @@ class Variant(StrEnum):
         return {"Full": 5.0, "Dev": 0.0, "Fast": 0.0}[self]
 
 
+#: Tokens per prompt for every text encoder. The network sees the padding, so this is part of what
+#: a seed means and never changes.
+TEXT_TOKENS = 128
+
 #: Sizes that the API documents.
 DOCUMENTED_SIZES = ((1024, 1024), (1024, 768), (768, 1024), (512, 512))
 
@@ -32,6 +38,8 @@ class Component:
     name: str
     class_name: str
     path: Path
+    #: Its weight files.
+    files: tuple[Path, ...]
     parameters: int
 
 
@@ -49,11 +57,15 @@ class ModelDescription:
     size_multiple: int
     #: Most image tokens of one picture; a token covers size_multiple² pixels.
     max_image_tokens: int
+    transformer: TransformerConfig
     components: tuple[Component, ...]
 
     @property
     def name(self) -> str:
         return self.path.name
+
+    def component(self, name: str) -> Component:
+        return next(component for component in self.components if component.name == name)
 
     def image_tokens(self, width: int, height: int) -> int:
         return (width // self.size_multiple) * (height // self.size_multiple)

@@ -70,6 +70,7 @@ def describe(path: Path, extra_path: Path | None) -> ModelDescription:
         is_demo=path.resolve() == DEMO_MODEL_PATH,
         size_multiple=transformer.patch_size * 2 ** (levels - 1),
         max_image_tokens=max_height * max_width // transformer.patch_size**2,
+        transformer=transformer,
         components=tuple(reading.component(kind) for kind in WEIGHTED),
     )
 
@@ -89,6 +90,7 @@ class _Reading:
         self._extra_path = extra_path
         self._configs: dict[str, Config] = {}
         self._weights: dict[str, dict[str, TensorEntry]] = {}
+        self._files: dict[str, list[Path]] = {}
         self.findings: list[Finding] = []
         self.llama_inside = (path / LLAMA.name).is_dir()
 
@@ -111,7 +113,8 @@ class _Reading:
 
     def component(self, kind: ComponentKind) -> Component:
         parameters = sum(entry.parameters for entry in self._weights[kind.name].values())
-        return Component(kind.name, kind.classes[0], self._folder(kind.name), parameters)
+        files = tuple(self._files[kind.name])
+        return Component(kind.name, kind.classes[0], self._folder(kind.name), files, parameters)
 
     def _folder(self, name: str) -> Path:
         """Return where a component lives; the Llama has its own directory as a rule."""
@@ -168,7 +171,8 @@ class _Reading:
     def _read_weights(self, kind: ComponentKind) -> None:
         folder, known = self._folder(kind.name), len(self.findings)
         weights: dict[str, TensorEntry] = {}
-        for shard in self._shards(folder, str(kind.weights)):
+        self._files[kind.name] = self._shards(folder, str(kind.weights))
+        for shard in self._files[kind.name]:
             try:
                 weights |= read_header(shard)
             except FileNotFoundError:

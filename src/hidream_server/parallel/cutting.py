@@ -26,6 +26,7 @@ class Place:
 
     layout: Layout
     rank: int
+    world: Ranks
     guidance: Ranks
     sequence: Ranks
     tensor: Ranks
@@ -36,7 +37,7 @@ class Place:
 def alone() -> Place:
     one = Alone()
     return Place(
-        layout=Layout(), rank=0, guidance=one, sequence=one, tensor=one, block=one
+        layout=Layout(), rank=0, world=one, guidance=one, sequence=one, tensor=one, block=one
     )
 
 
@@ -45,6 +46,7 @@ def take_place(layout: Layout, rank: int) -> Place:
     return Place(
         layout=layout,
         rank=rank,
+        world=join(layout, "cfg", "sp", "tp", "ep"),
         guidance=join(layout, "cfg"),
         sequence=join(layout, "sp"),
         tensor=join(layout, "tp"),

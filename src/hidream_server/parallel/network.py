@@ -5,6 +5,7 @@ together again, equal on all ranks.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import HiDreamImageTransformer2DModel
@@ -28,10 +29,21 @@ class Network:
         self._place = place
         self._attention = attention
 
+    @property
+    def config(self) -> Any:
+        """The transformer's config."""
+        return self._transformer.config
+
+    def weight_bytes(self) -> int:
+        """Return what this rank holds of the network."""
+        return sum(parameter.nbytes for parameter in self._transformer.parameters())
+
     def __call__(
         self, latents: Tensor, timesteps: Tensor, t5: Tensor, llama: Tensor, pooled: Tensor
     ) -> Tensor:
         """t5 [R, T, D5], llama [layers, R, T, Dl], pooled [R, P]."""
+        latents = latents.to(self._transformer.device, self._transformer.dtype)
+        timesteps = timesteps.to(self._transformer.device)
         guidance = self._place.guidance
         rows = slice(None)
         split = guidance.size > 1 and latents.shape[0] % guidance.size == 0
@@ -91,9 +103,7 @@ class Network:
         longest = max(stop - start for start, stop in spans)
         padded = torch.nn.functional.pad(tokens, (0, 0, 0, longest - tokens.shape[1]))
         parts = self._place.sequence.gather(padded)
-        pieces = [
-            part[:, : stop - start] for part, (start, stop) in zip(parts, spans, strict=True)
-        ]
+        pieces = [part[:, : stop - start] for part, (start, stop) in zip(parts, spans, strict=True)]
         return torch.cat(pieces, 1)
 
     def _forward(

@@ -31,8 +31,8 @@ class Ranks(Protocol):
         """Send parts[r] to rank r; return what each rank sent here, of the given shapes."""
         ...
 
-    def share(self, tensor: Tensor) -> Tensor:
-        """Return the first rank's tensor; what the others pass may be overwritten."""
+    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+        """Return the tensor of one of the ranks; what the others pass may be overwritten."""
         ...
 
 
@@ -50,7 +50,7 @@ class Alone:
     def exchange(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         return parts
 
-    def share(self, tensor: Tensor) -> Tensor:
+    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
         return tensor
 
 
@@ -59,7 +59,7 @@ class ProcessRanks:
 
     def __init__(self, group: dist.ProcessGroup, ranks: list[int]) -> None:
         self._group = group
-        self._first = ranks[0]
+        self._ranks = ranks
         self.size = len(ranks)
         self.index = ranks.index(dist.get_rank())
         #: Bytes that this rank has sent, by the usual ring algorithms.
@@ -88,10 +88,10 @@ class ProcessRanks:
         pieces = received.split(sizes)
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
-    def share(self, tensor: Tensor) -> Tensor:
-        self.sent_bytes += tensor.nbytes if self.index == 0 else 0
+    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+        self.sent_bytes += tensor.nbytes if self.index == source else 0
         tensor = tensor.contiguous()
-        dist.broadcast(tensor, src=self._first, group=self._group)
+        dist.broadcast(tensor, src=self._ranks[source], group=self._group)
         return tensor
 
 

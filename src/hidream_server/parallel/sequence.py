@@ -26,7 +26,7 @@ class SequenceParallelAttention:
 
     def _ulysses(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Give away all heads but some, receive the other ranks' tokens for those."""
-        ranks, index = self._ranks, self._ranks.index
+        ranks = self._ranks
         mine = torch.stack([query, key, value])
         three, batch, own, heads, width = mine.shape
         share = heads // ranks.size

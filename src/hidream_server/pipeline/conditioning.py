@@ -4,6 +4,7 @@ Knows the encoders' conventions; knows nothing of steps, devices of other ranks,
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,11 +13,14 @@ from cachetools import LRUCache
 from torch import Tensor
 from torch.nn import Module
 
-logger = logging.getLogger(__name__)
+from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, ComponentKind
+from hidream_server.model_directory.description import TEXT_TOKENS
 
-#: Tokens per prompt for every encoder. The network sees the padding, so this is part of what a
-#: seed means and never changes.
-TEXT_TOKENS = 128
+#: Takes a component's name and a way to compute something with it; returns the result, wherever
+#: it was computed.
+Spread = Callable[[str, Callable[[], Tensor]], Tensor]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +94,13 @@ class PromptEncoder:
 
     def __init__(
         self,
-        clip_l: TextEncoder,
-        clip_g: TextEncoder,
-        t5: TextEncoder,
-        llama: TextEncoder,
+        encoders: Mapping[str, TextEncoder],
         cache_bytes: int,
+        spread: Spread = lambda _name, compute: compute(),
     ) -> None:
-        self._clips = (clip_l, clip_g)
-        self._t5 = t5
-        self._llama = llama
+        """`encoders` by component name; those that are not here must be somewhere for `spread`."""
+        self._encoders = encoders
+        self._spread = spread
         self._cache: LRUCache[str, Conditioning] = LRUCache(
             cache_bytes, getsizeof=lambda conditioning: conditioning.nbytes
         )
@@ -114,10 +116,13 @@ class PromptEncoder:
 
     @torch.inference_mode()
     def _encode(self, prompt: str) -> Conditioning:
+        def states(kind: ComponentKind, read: Callable[[TextEncoder, str], Tensor]) -> Tensor:
+            return self._spread(kind.name, lambda: read(self._encoders[kind.name], prompt))
+
         return Conditioning(
-            pooled=torch.cat([_pooled_clip(clip, prompt) for clip in self._clips], dim=-1),
-            t5=_t5_states(self._t5, prompt),
-            llama=_llama_layers(self._llama, prompt),
+            pooled=torch.cat([states(clip, _pooled_clip) for clip in (CLIP_L, CLIP_G)], dim=-1),
+            t5=states(T5, _t5_states),
+            llama=states(LLAMA, _llama_layers),
         )
 
 

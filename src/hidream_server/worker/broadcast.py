@@ -17,10 +17,14 @@ _PATIENCE = timedelta(days=365)
 class Broadcast(Generic[T]):
     """The common mind of a group's ranks."""
 
-    def __init__(self) -> None:
-        """Join the group that torchrun's environment names; all ranks do so together."""
+    def __init__(self, device: str, backend: str) -> None:
+        """Join the group that torchrun's environment names; all ranks do so together.
+
+        `backend` is for the collectives between devices; this broadcast uses none of them.
+        """
         if not dist.is_initialized():
-            dist.init_process_group("gloo", init_method="env://")
+            backends = "gloo" if device == "cpu" else f"cpu:gloo,{device}:{backend}"
+            dist.init_process_group(backends, init_method="env://")
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
     def share(self, value: T | None) -> T:

@@ -10,8 +10,9 @@ from torch import Tensor
 from hidream_server import __version__
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.model.loading import LoadedModel
-from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5
 from hidream_server.model_directory.description import ModelDescription
+from hidream_server.parallel.network import Network
+from hidream_server.parallel.spreading import Spread
 from hidream_server.pipeline.autoencoder import decode
 from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, TextEncoder
 from hidream_server.pipeline.denoise import ImageRun, denoise_step
@@ -36,11 +37,14 @@ class ModelRunner:
 
     def __init__(
         self,
+        network: Network,
         model: LoadedModel,
+        spread: Spread,
         description: ModelDescription,
         device: RankDevice,
         prompt_cache_bytes: int,
     ) -> None:
+        self._network = network
         self._model = model
         self._description = description
         self._device = device
@@ -48,20 +52,15 @@ class ModelRunner:
             name: TextEncoder(tokenizer=tokenizer, module=module)
             for name, (tokenizer, module) in model.text_encoders.items()
         }
-        self._prompts = PromptEncoder(
-            clip_l=encoders[CLIP_L.name],
-            clip_g=encoders[CLIP_G.name],
-            t5=encoders[T5.name],
-            llama=encoders[LLAMA.name],
-            cache_bytes=prompt_cache_bytes,
-        )
+        self._prompts = PromptEncoder(encoders, prompt_cache_bytes, spread)
 
     def warm_up(self) -> float:
         """Paint the smallest documented picture in one step; return the seconds it took."""
         start = time.perf_counter()
         for run in self.begin(_WARM_UP):
             self.step(run)
-            self.decode(run)
+            if self.decodes:
+                self.decode(run)
         return time.perf_counter() - start
 
     def begin(self, params: TaskParams) -> list[ImageRun]:
@@ -74,14 +73,24 @@ class ModelRunner:
         return [self._begin_image(params, seed, conditioning) for seed in params.seeds]
 
     def step(self, run: ImageRun) -> None:
-        denoise_step(run, self._network)
+        denoise_step(run, self._call_network)
+
+    @property
+    def decodes(self) -> bool:
+        """The autoencoder is here."""
+        return self._model.vae is not None
 
     def decode(self, run: ImageRun) -> NDArray[np.uint8]:
         """Return a finished image as [height, width, 3] in uint8."""
+        assert self._model.vae is not None
         return decode(self._model.vae, run.latents)
 
     def memory_bytes(self) -> int:
         return self._device.memory_bytes()
+
+    def weight_bytes(self) -> int:
+        """Return the bytes of the network's weights on this rank."""
+        return self._network.weight_bytes()
 
     def check_device(self) -> None:
         """Raise unless the device still computes."""
@@ -103,7 +112,7 @@ class ModelRunner:
         return about | ({"notice": DEMO_NOTICE} if self._description.is_demo else {})
 
     def _begin_image(self, params: TaskParams, seed: int, conditioning: Conditioning) -> ImageRun:
-        config = self._model.transformer.config
+        config = self._network.config
         pixels_per_latent = self._description.size_multiple // config.patch_size
         generator = torch.Generator("cpu").manual_seed(seed)
         return ImageRun(
@@ -123,14 +132,8 @@ class ModelRunner:
             guidance_scale=params.guidance_scale,
         )
 
-    def _network(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        transformer = self._model.transformer
-        output = transformer(
-            hidden_states=latents.to(self._device.torch_device, transformer.dtype),
-            timesteps=timesteps.to(self._device.torch_device),
-            encoder_hidden_states_t5=conditioning.t5,
-            encoder_hidden_states_llama3=conditioning.llama,
-            pooled_embeds=conditioning.pooled,
-            return_dict=False,
-        )[0]
-        return output.float().cpu()
+    def _call_network(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+    ) -> Tensor:
+        text = (conditioning.t5, conditioning.llama, conditioning.pooled)
+        return self._network(latents, timesteps, *text).float().cpu()

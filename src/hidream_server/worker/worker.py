@@ -25,11 +25,13 @@ from hidream_server.ipc.messages import (
     StartTask,
     Stop,
 )
+from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
-from hidream_server.model.loading import load_model
 from hidream_server.model_directory.reading import describe
+from hidream_server.parallel.cutting import take_place
 from hidream_server.pipeline.png import encode_png
 from hidream_server.scheduling.policy import ActiveImage, next_image
+from hidream_server.worker.assembly import assemble
 from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
@@ -68,7 +70,9 @@ class Worker:
             return
         report_logs(self._channel, self._rank, load.log_level)
         threading.Thread(target=self._read_commands, daemon=True).start()
-        self._broadcast: Broadcast[Turn] = Broadcast()
+        kind = KINDS[load.device_type]
+        self._together = Layout.parse(load.layout).ranks > 1
+        self._broadcast: Broadcast[Turn] = Broadcast(kind.name, kind.backend)
         if not self._load(load):
             return
         while not (
@@ -146,12 +150,15 @@ class Worker:
         """Let what goes wrong with one task fail that task, not the group.
 
         A device that is broken for good ends the rank instead: no other task must suffer from it.
+        So does any error where ranks work together: the others may be waiting for this one.
         """
         with log_context(task=run.start.task_id):
             try:
                 yield
             except Exception as error:
                 logger.exception("The task cannot go on")
+                if self._together:
+                    raise
                 self._runner.check_device()
                 self._runs.pop(run.number, None)
                 self._outbox.failed(run, error)
@@ -168,7 +175,7 @@ class Worker:
         with run.stage("denoise_s"):
             self._runner.step(image)
         self._outbox.step_done(run)
-        if image.finished:
+        if image.finished and self._rank == 0:
             with run.stage("decode_s"):
                 pixels = self._runner.decode(image)
             about = partial(self._runner.about, run.start.params, image_index)
@@ -181,8 +188,9 @@ class Worker:
 def _load_runner(load: LoadModel) -> ModelRunner:
     extra_path = None if load.extra_model_path is None else Path(load.extra_model_path)
     description = describe(Path(load.model_path), extra_path)
-    device = open_device(KINDS[load.device_type], int(os.environ["LOCAL_RANK"]))
-    model = load_model(description, device.torch_device, device.dtype)
-    runner = ModelRunner(model, description, device, load.prompt_cache_bytes)
+    kind = KINDS[load.device_type]
+    device = open_device(kind, int(os.environ["LOCAL_RANK"]))
+    place = take_place(Layout.parse(load.layout), int(os.environ["RANK"]))
+    runner = assemble(description, place, device, kind.expert_product, load.prompt_cache_bytes)
     logger.info("Warm after %.2f s", runner.warm_up())
     return runner

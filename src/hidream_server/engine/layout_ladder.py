@@ -1,0 +1,76 @@
+"""Which layout the next group is started with: down after failures, up again after a while.
+
+Pure bookkeeping with a clock; starts nothing.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from hidream_server.layouts.layout import Layout
+
+
+class LayoutLadder:
+    """The layouts from the wanted one down to one device, and where on it the group stands."""
+
+    def __init__(
+        self,
+        rungs: Sequence[Layout],
+        tries: int,
+        cool_down_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A layout is left after `tries` failures in a row; a larger one is tried again after
+        `cool_down_s`, each time it fails after twice as long.
+        """
+        self._rungs = list(rungs)
+        self._tries = tries
+        self._first_cool_down_s = self._cool_down_s = cool_down_s
+        self._clock = clock
+        self._place = 0
+        self._failures = 0
+        self._climbing = False
+        self._climb_at = 0.0
+
+    @property
+    def layout(self) -> Layout:
+        return self._rungs[self._place]
+
+    @property
+    def wanted(self) -> Layout:
+        return self._rungs[0]
+
+    @property
+    def degraded(self) -> bool:
+        return self._place > 0
+
+    def failed(self) -> bool:
+        """Take note of a failure; return whether a smaller layout comes next."""
+        self._failures += 1
+        tries = 1 if self._climbing else self._tries
+        if self._failures < tries or self._place == len(self._rungs) - 1:
+            return False
+        if self._climbing:
+            self._cool_down_s *= 2
+        self._move(self._place + 1, climbing=False)
+        return True
+
+    def proved(self) -> None:
+        """Take note that the layout has finished a task: failures before it count no more."""
+        self._failures = 0
+        if self._climbing:
+            self._climbing = False
+            self._cool_down_s = self._first_cool_down_s
+
+    @property
+    def may_climb(self) -> bool:
+        return self.degraded and self._clock() >= self._climb_at
+
+    def climb(self) -> None:
+        """Make the next larger layout the one to start with."""
+        self._move(self._place - 1, climbing=True)
+
+    def _move(self, place: int, climbing: bool) -> None:
+        self._place = place
+        self._failures = 0
+        self._climbing = climbing
+        self._climb_at = self._clock() + self._cool_down_s

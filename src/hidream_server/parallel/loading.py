@@ -1,0 +1,60 @@
+"""Loads a rank's part of the transformer, reading nothing else of the files."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from diffusers import HiDreamImageTransformer2DModel
+from safetensors import safe_open
+from torch import Tensor
+
+from hidream_server.layouts.layout import Layout
+from hidream_server.layouts.sharding import local_part
+from hidream_server.model.expert_product import EXPERT_PRODUCTS
+from hidream_server.parallel.cutting import Place, cut
+from hidream_server.parallel.network import Network
+
+_EXPERT = re.compile(r"(.*\.ff_i\.experts)\.(\d+)\.(w[123])\.weight$")
+
+
+def load_network(
+    folder: Path,
+    files: Iterable[Path],
+    place: Place,
+    device: torch.device,
+    dtype: torch.dtype,
+    expert_product: str,
+) -> Network:
+    """Return the network whose part at `place` is on this device; raises what safetensors raises.
+
+    Nothing is allocated that this rank does not keep.
+    """
+    config = HiDreamImageTransformer2DModel.load_config(folder, local_files_only=True)
+    with torch.device("meta"):
+        transformer = HiDreamImageTransformer2DModel.from_config(config).to(dtype).eval()
+    attention = cut(transformer, place, EXPERT_PRODUCTS[expert_product])
+    transformer.to_empty(device=device)
+    _read(transformer, files, place.layout, place.rank)
+    return Network(transformer, place, attention)
+
+
+def _read(
+    transformer: HiDreamImageTransformer2DModel, files: Iterable[Path], layout: Layout, rank: int
+) -> None:
+    """Copy this rank's part of every tensor into its place."""
+    experts = transformer.config.num_routed_experts
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                tensor = file.get_slice(name)
+                part = local_part(name, tuple(tensor.get_shape()), experts, layout, rank)
+                if part is not None:
+                    _destination(transformer, name).copy_(tensor[part])
+
+
+def _destination(transformer: HiDreamImageTransformer2DModel, name: str) -> Tensor:
+    if match := _EXPERT.match(name):
+        experts = transformer.get_submodule(match[1])
+        return experts.matrix(int(match[2]), match[3])
+    return transformer.get_parameter(name).data

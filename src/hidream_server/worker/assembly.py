@@ -1,0 +1,34 @@
+"""Loads what a rank holds under a layout, and puts it together as a model runner."""
+
+from hidream_server.layouts.placement import place_components
+from hidream_server.model.loading import load_model
+from hidream_server.model_directory.components import TRANSFORMER
+from hidream_server.model_directory.description import ModelDescription
+from hidream_server.parallel.cutting import Place
+from hidream_server.parallel.loading import load_network
+from hidream_server.parallel.spreading import Spread
+from hidream_server.worker.device import RankDevice
+from hidream_server.worker.model_runner import ModelRunner
+
+
+def assemble(
+    description: ModelDescription,
+    place: Place,
+    device: RankDevice,
+    expert_product: str,
+    prompt_cache_bytes: int,
+) -> ModelRunner:
+    """Load this rank's part; all ranks do so together. Raises what the libraries raise."""
+    transformer = description.component(TRANSFORMER.name)
+    others = [part for part in description.components if part.name != TRANSFORMER.name]
+    owners = place_components({part.name: part.parameters for part in others}, place.layout.ranks)
+    where = (device.torch_device, device.dtype)
+    mine = {name for name, rank in owners.items() if rank == place.rank}
+    return ModelRunner(
+        load_network(transformer.path, transformer.files, place, *where, expert_product),
+        load_model(description, *where, mine),
+        Spread(owners, place.world, *where),
+        description,
+        device,
+        prompt_cache_bytes,
+    )

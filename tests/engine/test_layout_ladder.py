@@ -1,0 +1,108 @@
+"""Down after failures, up after a while, never off either end."""
+
+import pytest
+
+from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.layouts.layout import Layout
+
+RUNGS = [Layout(tp=4), Layout(tp=2), Layout()]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ladder(clock: Clock) -> LayoutLadder:
+    return LayoutLadder(RUNGS, tries=2, cool_down_s=60, clock=clock)
+
+
+def test_the_same_layout_is_tried_again_before_a_smaller_one(ladder: LayoutLadder) -> None:
+    assert not ladder.failed()
+    assert ladder.layout == Layout(tp=4)
+    assert ladder.failed()
+    assert ladder.layout == Layout(tp=2)
+    assert ladder.degraded
+
+
+def test_a_finished_task_wipes_the_slate(ladder: LayoutLadder) -> None:
+    for _ in range(5):
+        assert not ladder.failed()
+        ladder.proved()
+    assert not ladder.degraded
+
+
+def test_one_device_is_never_given_up(ladder: LayoutLadder) -> None:
+    for _ in range(20):
+        ladder.failed()
+    assert ladder.layout == Layout()
+
+
+def test_it_climbs_one_rung_at_a_time_after_the_cool_down(
+    ladder: LayoutLadder, clock: Clock
+) -> None:
+    for _ in range(4):
+        ladder.failed()
+    assert not ladder.may_climb
+    clock.now = 60
+    assert ladder.may_climb
+    ladder.climb()
+    assert ladder.layout == Layout(tp=2)
+    assert not ladder.may_climb
+    clock.now = 120
+    ladder.climb()
+    assert not ladder.degraded
+    clock.now = 1e6
+    assert not ladder.may_climb
+
+
+def test_a_climb_that_fails_once_goes_back_and_waits_twice_as_long(
+    ladder: LayoutLadder, clock: Clock
+) -> None:
+    ladder.failed()
+    ladder.failed()
+    for wait in (60, 120, 240):
+        clock.now += wait - 1
+        assert not ladder.may_climb
+        clock.now += 1
+        assert ladder.may_climb
+        ladder.climb()
+        assert ladder.failed()
+        assert ladder.layout == Layout(tp=2)
+
+
+def test_a_climb_that_proves_itself_forgets_the_longer_waits(
+    ladder: LayoutLadder, clock: Clock
+) -> None:
+    ladder.failed()
+    ladder.failed()
+    clock.now = 60
+    ladder.climb()
+    ladder.failed()
+    clock.now = 180
+    ladder.climb()
+    ladder.proved()
+    ladder.failed()
+    ladder.failed()
+    clock.now = 240
+    assert ladder.may_climb
+
+
+def test_a_climb_that_has_proved_itself_has_all_its_tries_again(
+    ladder: LayoutLadder, clock: Clock
+) -> None:
+    ladder.failed()
+    ladder.failed()
+    clock.now = 60
+    ladder.climb()
+    ladder.proved()
+    assert not ladder.failed()
+    assert ladder.layout == Layout(tp=4)

@@ -1,0 +1,51 @@
+"""A rank of a real gloo group that paints tasks with the demo model; started by torchrun.
+
+Arguments: a folder, and layouts; under each layout as many ranks as it has paint every task, and
+leave there their latents, the pictures, and how many bytes of weights they hold.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch.distributed as dist
+
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.devices.cpu import CPU
+from hidream_server.layouts.layout import Layout
+from hidream_server.model_directory.reading import describe
+from hidream_server.parallel.cutting import Place, take_place
+from hidream_server.worker.assembly import assemble
+from hidream_server.worker.device import open_device
+from tests.parallel.tasks import TASKS
+
+
+def paint(place: Place, folder: Path) -> None:
+    description = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+    runner = assemble(description, place, open_device(CPU, 0), CPU.expert_product, 2**20)
+    folder.mkdir(exist_ok=True)
+    for name, task in TASKS.items():
+        for run in runner.begin(task):
+            while not run.finished:
+                runner.step(run)
+            np.save(folder / f"latents-{name}-{place.rank}.npy", run.latents.numpy())
+            if place.rank == 0:
+                np.save(folder / f"picture-{name}.npy", runner.decode(run))
+    held = runner.weight_bytes()
+    (folder / f"bytes-{place.rank}.json").write_text(json.dumps(held))
+
+
+def main() -> None:
+    dist.init_process_group("gloo", init_method="env://")
+    for name in sys.argv[2:]:
+        layout = Layout.parse(name)
+        # Groups are made by every process of the world, also by those with no place in them.
+        place = take_place(layout, dist.get_rank())
+        if place.rank < layout.ranks:
+            paint(place, Path(sys.argv[1]) / name)
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+main()

@@ -1,0 +1,64 @@
+"""Real groups of processes paint the pictures that one rank paints."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.layouts.layout import Layout
+from hidream_server.layouts.sharding import rank_parameters
+from hidream_server.model_directory.reading import describe
+from hidream_server.model_directory.transformer_weights import expected_weights
+from tests.parallel.tasks import TASKS
+from tests.reference import reference_picture, stock_pipeline
+
+ROOT = Path(__file__).parent.parent.parent
+LAYOUTS = ["tp2", "tp4", "tp4-ep2", "cfg2", "sp2", "sp4", "cfg2-sp2", "cfg2-tp2", "ep2"]
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    pipeline = stock_pipeline(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+    return {name: reference_picture(pipeline, task) for name, task in TASKS.items()}
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Start eight ranks once, and let them paint under every layout."""
+    folder = tmp_path_factory.mktemp("painted")
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node"),
+        *("8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
+        *("--local-addr", "127.0.0.1", "-m", "tests.parallel.group_program", str(folder)),
+    ]
+    quiet = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [*command, *LAYOUTS], cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_group_paints_what_one_rank_paints(layout, expected, painted) -> None:
+    for name, picture in expected.items():
+        found = np.load(painted / layout / f"picture-{name}.npy")
+        assert np.abs(found.astype(int) - picture.astype(int)).max() <= 1
+        latents = [np.load(p) for p in sorted((painted / layout).glob(f"latents-{name}-*.npy"))]
+        assert len(latents) == Layout.parse(layout).ranks
+        assert all(np.array_equal(other, latents[0]) for other in latents)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_rank_holds_what_was_planned(layout, painted) -> None:
+    weights = expected_weights(describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH).transformer)
+    plan = Layout.parse(layout)
+    for rank in range(plan.ranks):
+        held = json.loads((painted / layout / f"bytes-{rank}.json").read_text())
+        assert held == 4 * rank_parameters(weights.items(), 4, plan, rank)
