@@ -40,11 +40,15 @@ class ParallelAttentionProcessor:
     ) -> Tensor | tuple[Tensor, Tensor]:
         streams = [hidden_states] if attn.single else [hidden_states, encoder_hidden_states]
         suffixes = ["", "_t"][: len(streams)]
-        projected = [self._project(attn, x, s) for x, s in zip(streams, suffixes, strict=True)]
-        queries, keys, values = (list(parts) for parts in zip(*projected, strict=True))
-        self._normalise(attn, queries, keys, suffixes)
+        queries, keys, values = (
+            [getattr(attn, f"to_{name}{s}")(x) for x, s in zip(streams, suffixes, strict=True)]
+            for name in "qkv"
+        )
+        norms = [getattr(attn, f"{name}_rms_norm{s}") for name in "qk" for s in suffixes]
+        normed = self._normalise([*queries, *keys], norms)
         query, key, value = (
-            torch.cat(parts, 1).unflatten(-1, (attn.heads, -1)) for parts in (queries, keys, values)
+            torch.cat(parts, 1).unflatten(-1, (attn.heads, -1))
+            for parts in (normed[: len(streams)], normed[len(streams) :], values)
         )
         if hidden_states_masks is not None:
             image = hidden_states_masks.shape[1]
@@ -54,25 +58,15 @@ class ParallelAttentionProcessor:
         attended = self._attend(query, key, value).flatten(2).to(query.dtype)
         return self._output(attn, attended, streams, suffixes)
 
-    def _project(self, attn: HiDreamAttention, x: Tensor, suffix: str) -> tuple[Tensor, ...]:
-        return tuple(getattr(attn, f"to_{name}{suffix}")(x) for name in "qkv")
-
-    def _normalise(
-        self, attn: HiDreamAttention, queries: list[Tensor], keys: list[Tensor], suffixes: list[str]
-    ) -> None:
-        """Apply RMSNorm over the width of all ranks together, with one reduce for everything."""
-        parts = [*queries, *keys]
-        norms: list[nn.RMSNorm] = [
-            getattr(attn, f"{name}_rms_norm{suffix}") for name in "qk" for suffix in suffixes
-        ]
+    def _normalise(self, parts: list[Tensor], norms: list[nn.RMSNorm]) -> list[Tensor]:
+        """Apply RMSNorm over the width of all ranks together, with one reduce for all parts."""
         squares = [part.float().square().sum(-1, keepdim=True) for part in parts]
-        total = self._ranks.sum(torch.cat(squares, 1))
-        sums = total.split([part.shape[1] for part in parts], 1)
-        for n, (part, norm, square) in enumerate(zip(parts, norms, sums, strict=True)):
-            width = part.shape[-1] * self._ranks.size
-            scale = torch.rsqrt(square / width + norm.eps)
-            done = (part.float() * scale).to(part.dtype) * norm.weight
-            (queries if n < len(queries) else keys)[n % len(queries)] = done
+        sums = self._ranks.sum(torch.cat(squares, 1)).split([part.shape[1] for part in parts], 1)
+        width = parts[0].shape[-1] * self._ranks.size
+        return [
+            (part.float() * torch.rsqrt(total / width + norm.eps)).to(part.dtype) * norm.weight
+            for part, total, norm in zip(parts, sums, norms, strict=True)
+        ]
 
     def _output(
         self, attn: HiDreamAttention, attended: Tensor, streams: list[Tensor], suffixes: list[str]
