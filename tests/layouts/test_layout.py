@@ -21,7 +21,9 @@ def test_a_layout_is_read(text, layout):
     assert Layout.parse(str(layout)) == layout
 
 
-@pytest.mark.parametrize("text", ["", "tp", "tp0", "4", "tp2-tp4", "tp2_ep2", "dp2", "tp-2", "tp100"])
+@pytest.mark.parametrize(
+    "text", ["", "tp", "tp0", "4", "tp2-tp4", "tp2_ep2", "dp2", "tp-2", "tp100"]
+)
 def test_what_is_no_layout_is_refused_with_an_example(text):
     with pytest.raises(LayoutUnavailableError, match="cfg2-sp4"):
         Layout.parse(text)

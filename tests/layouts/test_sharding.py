@@ -1,5 +1,6 @@
 """The parts of a weight make up the whole, each number held as often as the plan says."""
 
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_spans_are_in_order_without_gaps_and_almost_even(length, parts, granule)
     spans = [span(length, parts, n, granule) for n in range(parts)]
     assert spans[0][0] == 0
     assert spans[-1][1] == length
-    assert all(left[1] == right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in pairwise(spans))
     widths = [stop - start for start, stop in spans]
     assert max(widths) - min(widths) <= 2 * granule
 

@@ -8,7 +8,10 @@ import torch
 from diffusers import HiDreamImageTransformer2DModel
 
 from hidream_server.layouts.layout import Layout
+from hidream_server.model.moe import RoutedExperts, SparseFeedForward
+from hidream_server.parallel.attention import ParallelAttentionProcessor
 from hidream_server.parallel.cutting import Place
+from hidream_server.parallel.feed_forward import ParallelSparseFeedForward
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
 from tests.parallel.thread_ranks import run_ranks
@@ -109,3 +112,65 @@ def test_a_layout_computes_what_one_rank_computes(models, heads, layout, size):
         assert expected.std() > 0.05
         for output in outputs:
             torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+
+
+def _no_reduce(self, parts, norms):
+    return [_norm_alone(part, norm) for part, norm in zip(parts, norms, strict=True)]
+
+
+def _norm_alone(part: torch.Tensor, norm: torch.nn.RMSNorm) -> torch.Tensor:
+    return torch.nn.functional.rms_norm(part, part.shape[-1:], norm.weight, norm.eps)
+
+
+def _bias_everywhere(self, attn, attended, streams, suffixes):
+    pieces = attended.split([stream.shape[1] for stream in streams], 1)
+    outputs = [
+        self._ranks.sum(getattr(attn, f"to_out{suffix}")(piece))
+        for piece, suffix in zip(pieces, suffixes, strict=True)
+    ]
+    return outputs[0] if attn.single else tuple(outputs)
+
+
+def _wrong_expert(self, expert, name):
+    return RIGHT_MATRIX(self, self.first + (expert - self.first + 1) % self.count, name)
+
+
+def _route_alone(self, tokens):
+    ids, weights = SparseFeedForward.route(self, tokens)
+    return ids.roll(self._ranks.index, 0), weights
+
+
+RIGHT_MATRIX = RoutedExperts.matrix
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "fault"),
+    [
+        (ParallelAttentionProcessor, "_normalise", _no_reduce),
+        (ParallelAttentionProcessor, "_output", _bias_everywhere),
+        (RoutedExperts, "matrix", _wrong_expert),
+        (ParallelSparseFeedForward, "route", _route_alone),
+    ],
+)
+def test_a_planted_fault_is_seen(models, monkeypatch, owner, method, fault):
+    """The comparison above means something: each of these would pass unseen by shape alone."""
+    model, folder = models[4]
+    inputs = _inputs(2, 8, 8)
+    monkeypatch.setattr(owner, method, fault)
+    outputs = run_ranks(Layout.parse("tp2-ep2"), partial(_rank_output, folder, inputs))
+    assert (outputs[0] - _expected(model, inputs)).abs().max() > 1e-3
+
+
+def test_ranks_that_would_choose_differently_follow_the_first(models, monkeypatch):
+    """Near a tie, rounding may make ranks choose different experts; the sum must not suffer."""
+    model, folder = models[4]
+    inputs = _inputs(1, 8, 8)
+    right = SparseFeedForward.route
+
+    def different(self, tokens):
+        ids, weights = right(self, tokens)
+        return (ids if self._ranks.index == 0 else 3 - ids), weights
+
+    monkeypatch.setattr(SparseFeedForward, "route", different)
+    outputs = run_ranks(Layout.parse("tp2"), partial(_rank_output, folder, inputs))
+    torch.testing.assert_close(outputs[1], _expected(model, inputs), atol=1e-5, rtol=1e-5)
