@@ -63,7 +63,13 @@ class Settings(BaseModel):
         None, f"Llama-3.1-8B-Instruct directory (default {DEFAULT_EXTRA_MODEL_PATH})", "e"
     )
     project_path: Path | None = _option(
-        None, "HiDream-I1 project folder that holds inference.py; checked, not used yet", "p"
+        None, "HiDream-I1 project folder that holds inference.py, for --executor project", "p"
+    )
+    executor: str = _option(
+        "resident",
+        "resident, which keeps the model loaded; or project, which starts the project folder's"
+        " inference.py for each task as the first version did",
+        pattern="^(resident|project)$",
     )
     devices: DeviceIds | None = _option(
         None,

@@ -14,7 +14,8 @@ from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
-from hidream_server.engine.launchers.torchrun import TorchrunLauncher
+from hidream_server.engine.launchers.project import project_command
+from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
 from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
@@ -95,7 +96,8 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
         step_s=settings.step_timeout_s,
         drain_s=settings.drain_timeout_s,
     )
-    launcher = TorchrunLauncher()
+    by_project = serving.project is not None
+    launcher = TorchrunLauncher(project_command if by_project else torchrun_command)
 
     def new_group(layout: Layout) -> WorkerGroup:
         return WorkerGroup(
@@ -105,11 +107,9 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
             greeting=serving.load_command(layout),
         )
 
-    layouts = LayoutLadder(
-        ladder(serving.layout, serving.model.transformer),
-        settings.layout_tries,
-        settings.layout_cool_down_s,
-    )
+    # A project falls back by itself, task by task.
+    rungs = [serving.layout] if by_project else ladder(serving.layout, serving.model.transformer)
+    layouts = LayoutLadder(rungs, settings.layout_tries, settings.layout_cool_down_s)
     running = RunningTasks(queue, pictures)
     return Supervisor(queue, running, new_group, layouts, deadlines)
 

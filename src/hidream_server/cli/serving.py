@@ -8,12 +8,14 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.devices.choice import DeviceChoice, choose_devices
+from hidream_server.engine.launchers.project import find_project
 from hidream_server.engine.launchers.torchrun import require_torch
-from hidream_server.errors import ConfigurationError, PortTakenError, ProjectPathError
-from hidream_server.ipc.messages import LoadModel
+from hidream_server.errors import ConfigurationError, LayoutUnavailableError, PortTakenError
+from hidream_server.ipc.messages import LoadModel, LoadProject
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
 from hidream_server.model_directory.choice import choose_model
@@ -35,14 +37,24 @@ class Serving:
     devices: DeviceChoice
     #: How the group splits the work, if all is well.
     layout: Layout
+    #: The folder of the user's own project that is to paint, if one is.
+    project: Path | None = None
 
     @property
     def used(self) -> tuple[int, ...]:
         """The devices that the layout has work for."""
         return self.devices.ids[: self.layout.ranks]
 
-    def load_command(self, layout: Layout) -> LoadModel:
+    def load_command(self, layout: Layout) -> LoadModel | LoadProject:
         """Return what each rank of a group with this layout is told first."""
+        if self.project is not None:
+            return LoadProject(
+                project_path=str(self.project),
+                model_path=str(self.model.path),
+                extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
+                layout=str(layout),
+                log_level=self.settings.log_level,
+            )
         return LoadModel(
             model_path=str(self.model.path),
             extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
@@ -72,16 +84,20 @@ class Serving:
 def decide(settings: Settings) -> Serving:
     """Return the serving for these settings; raise ConfigurationError for what cannot be."""
     require_torch()
-    project = settings.project_path
-    if project is not None and not (project / "inference.py").is_file():
-        raise ProjectPathError(
-            f"The project path {project} is not a folder with an inference.py:"
-            " give the HiDream-I1 project with -p, or leave it out."
-        )
+    project = None
+    if settings.executor == "project" or settings.project_path is not None:
+        project = find_project(settings.project_path)
     model = choose_model(settings)
     devices = choose_devices(settings, demo=model.is_demo)
     layout = choose_layout(settings, model, len(devices.ids))
-    return Serving(settings, model, devices, layout)
+    if settings.executor == "resident":
+        return Serving(settings, model, devices, layout)
+    if layout.cfg * layout.sp > 1:
+        raise LayoutUnavailableError(
+            f"The layout {layout} is not possible with --executor project: the project knows"
+            " tp and ep only."
+        )
+    return Serving(settings, model, devices, layout, project)
 
 
 def bind(host: str, port: int) -> socket.socket:

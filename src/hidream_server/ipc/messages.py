@@ -27,6 +27,16 @@ class LoadModel(Message, frozen=True, kw_only=True):
     prompt_cache_bytes: int
 
 
+class LoadProject(Message, frozen=True, kw_only=True):
+    """Let this project paint; the first command to a group that runs one."""
+
+    project_path: str
+    model_path: str
+    extra_model_path: str | None
+    layout: str
+    log_level: str
+
+
 class StartTask(Message, frozen=True, kw_only=True):
     """Run this attempt of a task."""
 
@@ -39,7 +49,7 @@ class Stop(Message, frozen=True, kw_only=True):
     """Leave now; unfinished tasks are the supervisor's to hand back."""
 
 
-Command = LoadModel | StartTask | Stop
+Command = LoadModel | LoadProject | StartTask | Stop
 
 
 # From the ranks to the supervisor

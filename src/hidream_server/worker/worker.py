@@ -25,6 +25,7 @@ from hidream_server.ipc.messages import (
     StartTask,
     Stop,
 )
+from hidream_server.ipc.reporting import report_logs
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
 from hidream_server.model_directory.reading import describe
@@ -36,7 +37,6 @@ from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
 from hidream_server.worker.outbox import Outbox, first_line
-from hidream_server.worker.reporting import report_logs
 from hidream_server.worker.task_run import TaskRun
 
 logger = logging.getLogger(__name__)

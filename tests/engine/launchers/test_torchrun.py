@@ -8,7 +8,11 @@ import pytest
 
 from hidream_server.engine.launchers import torchrun
 from hidream_server.engine.launchers.launcher import LaunchOrder
-from hidream_server.engine.launchers.torchrun import TorchrunLauncher, require_torch
+from hidream_server.engine.launchers.torchrun import (
+    TorchrunLauncher,
+    require_torch,
+    torchrun_command,
+)
 from hidream_server.errors import GroupStartError, TorchMissingError
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 
@@ -41,7 +45,7 @@ def start(monkeypatch):
 
     def start(order: LaunchOrder = ORDER) -> Started:
         with pytest.raises(Started) as caught:
-            asyncio.run(TorchrunLauncher().start(order))
+            asyncio.run(TorchrunLauncher(torchrun_command).start(order))
         return caught.value
 
     return start
@@ -122,7 +126,7 @@ def test_starting_leaves_this_process_own_environment_alone(start, monkeypatch):
 @pytest.mark.usefixtures("no_torch")
 def test_without_torch_the_error_names_the_interpreter_and_the_fix(start):
     with pytest.raises(TorchMissingError) as caught:
-        asyncio.run(TorchrunLauncher().start(ORDER))
+        asyncio.run(TorchrunLauncher(torchrun_command).start(ORDER))
     message = str(caught.value)
     assert sys.executable in message
     assert "scripts/start_hidream_service.sh" in message
@@ -135,19 +139,16 @@ def test_with_torch_nothing_is_said():
 
 
 def test_killing_what_was_never_started_is_no_error():
-    asyncio.run(TorchrunLauncher().kill())
+    asyncio.run(TorchrunLauncher(torchrun_command).kill())
 
 
-def run_in_place_of_ranks(monkeypatch, program: str) -> TorchrunLauncher:
+def run_in_place_of_ranks(program: str) -> TorchrunLauncher:
     """Return a launcher whose torchrun is a small program."""
-    monkeypatch.setattr(torchrun, "_command", lambda _size: [sys.executable, "-c", program])
-    return TorchrunLauncher()
+    return TorchrunLauncher(lambda _size: [sys.executable, "-c", program])
 
 
-def test_output_without_end_does_no_harm(monkeypatch, caplog):
-    launcher = run_in_place_of_ranks(
-        monkeypatch, "print('x' * 1_000_000, end=''); raise SystemExit(3)"
-    )
+def test_output_without_end_does_no_harm(caplog):
+    launcher = run_in_place_of_ranks("print('x' * 1_000_000, end=''); raise SystemExit(3)")
 
     async def life() -> str:
         await launcher.start(ORDER)
@@ -158,10 +159,8 @@ def test_output_without_end_does_no_harm(monkeypatch, caplog):
     assert len(caplog.text) < 200_000
 
 
-def test_an_end_of_our_own_making_is_no_error(monkeypatch, caplog):
-    launcher = run_in_place_of_ranks(
-        monkeypatch, "import time; print('up', flush=True); time.sleep(60)"
-    )
+def test_an_end_of_our_own_making_is_no_error(caplog):
+    launcher = run_in_place_of_ranks("import time; print('up', flush=True); time.sleep(60)")
 
     async def life() -> None:
         await launcher.start(ORDER)
@@ -178,7 +177,7 @@ def test_an_agent_that_ignores_the_first_signal_is_killed(monkeypatch):
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "print('up', flush=True); time.sleep(60)"
     )
-    launcher = run_in_place_of_ranks(monkeypatch, stubborn)
+    launcher = run_in_place_of_ranks(stubborn)
 
     async def life() -> str:
         await launcher.start(ORDER)
@@ -190,7 +189,6 @@ def test_an_agent_that_ignores_the_first_signal_is_killed(monkeypatch):
     assert asyncio.run(asyncio.wait_for(life(), 30)) == "torchrun ended with code -9"
 
 
-def test_a_program_that_cannot_be_started_is_a_group_that_cannot(monkeypatch):
-    monkeypatch.setattr(torchrun, "_command", lambda _size: ["/no/such/program"])
+def test_a_program_that_cannot_be_started_is_a_group_that_cannot():
     with pytest.raises(GroupStartError, match="No such file"):
-        asyncio.run(TorchrunLauncher().start(ORDER))
+        asyncio.run(TorchrunLauncher(lambda _size: ["/no/such/program"]).start(ORDER))

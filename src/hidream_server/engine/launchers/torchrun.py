@@ -1,4 +1,4 @@
-"""Starts the ranks of a group on this machine with torch's own elastic launcher."""
+"""Starts the ranks of a group on this machine: with torch's own elastic launcher, or one alone."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import Callable
 
 from hidream_server.engine.launchers.launcher import LaunchOrder
 from hidream_server.errors import GroupStartError, TorchMissingError
@@ -35,9 +36,11 @@ _ENVIRONMENT = {
 
 
 class TorchrunLauncher:
-    """One torchrun agent and its ranks."""
+    """One agent process and its ranks."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Callable[[int], list[str]]) -> None:
+        """`command` says what starts so many ranks."""
+        self._command = command
         self._agent: asyncio.subprocess.Process | None = None
         self._output: deque[str] = deque(maxlen=_LINES_KEPT)
         self._ended: asyncio.Task[str] | None = None
@@ -50,7 +53,7 @@ class TorchrunLauncher:
         self._killed = False
         try:
             self._agent = await asyncio.create_subprocess_exec(
-                *_command(order.size),
+                *self._command(order.size),
                 env=_environment(order),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -109,7 +112,8 @@ def require_torch() -> None:
         )
 
 
-def _command(size: int) -> list[str]:
+def torchrun_command(size: int) -> list[str]:
+    """Return the command of torchrun's agent for so many ranks."""
     # An explicit loopback rendezvous: --standalone looks the host name up, which may hang.
     return [
         sys.executable,
