@@ -25,8 +25,8 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Make servers that a test may do anything to; they are started by the test."""
     made: list[Server] = []
 
-    def make(*options: str) -> Server:
-        made.append(Server(tmp_path / f"server{len(made)}", options))
+    def make(*options: str, **environment: str) -> Server:
+        made.append(Server(tmp_path / f"server{len(made)}", options, environment))
         return made[-1]
 
     yield make

@@ -1,11 +1,12 @@
 """A real server in a process of its own, with a real worker group, and a client for it."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ def free_port() -> int:
 class Server:
     """`hidream serve` on a folder of its own; may be started again after it has ended."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, options: Sequence[str] = (), environment: Mapping[str, str] = {}
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
         self._options = options
+        self._environment = os.environ | environment
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -40,6 +44,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, *where, *self._options],
                 cwd=self.folder,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -1,7 +1,7 @@
 """The supervisor against ranks that misbehave: nothing is lost, nothing waits for ever."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,17 +44,29 @@ DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
 class Stage:
     """A supervisor on a real store, with fake ranks."""
 
-    def __init__(self, folder: Path, launcher: FakeLauncher, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        launcher: FakeLauncher,
+        deadlines: Deadlines,
+        rungs: Sequence[Layout],
+    ) -> None:
         self.launcher = launcher
+        #: Of each group that was started.
+        self.layouts: list[str] = []
         self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_crashes=3)
         self.pictures = PictureFolder(folder / "pictures")
         self.supervisor = Supervisor(
             self.queue,
             RunningTasks(self.queue, self.pictures),
-            lambda _layout: WorkerGroup(launcher, 1, {}, LOAD),
-            LayoutLadder([Layout()], tries=2, cool_down_s=60),
+            self.new_group,
+            LayoutLadder(rungs, tries=2, cool_down_s=0.2),
             deadlines,
         )
+
+    def new_group(self, layout: Layout) -> WorkerGroup:
+        self.layouts.append(str(layout))
+        return WorkerGroup(self.launcher, 1, {}, LOAD)
 
     def submit(self, **changes: object) -> str:
         return self.queue.submit([params(**changes)])[0].id
@@ -79,9 +91,14 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage
     monkeypatch.setattr("hidream_server.engine.supervisor._FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr("hidream_server.engine.worker_group._STOP_GRACE_S", 0.2)
 
-    def play(scenario: Scenario, launcher: FakeLauncher, deadlines: Deadlines = DEADLINES) -> Stage:
+    def play(
+        scenario: Scenario,
+        launcher: FakeLauncher,
+        deadlines: Deadlines = DEADLINES,
+        rungs: Sequence[Layout] = (Layout(),),
+    ) -> Stage:
         async def main() -> Stage:
-            stage = Stage(tmp_path, launcher, deadlines)
+            stage = Stage(tmp_path, launcher, deadlines, rungs)
             running = asyncio.create_task(stage.supervisor.run())
             async with asyncio.timeout(20):
                 await scenario(stage)
@@ -427,3 +444,68 @@ def test_a_stop_ends_a_load_at_once(play: Callable[..., Stage]) -> None:
             await asyncio.sleep(0.005)
 
     play(scenario, FakeLauncher(deaf))
+
+
+# Layouts
+
+RUNGS = (Layout(tp=4), Layout(tp=2), Layout())
+
+
+def test_a_layout_that_cannot_start_gives_way_to_smaller_ones_and_tasks_wait_it_out(
+    play: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        task = await stage.until(task_id, TaskState.COMPLETED)
+        assert task.attempt == 1
+        assert stage.layouts == ["tp4", "tp4", "tp2", "tp2", "tp1"]
+        health = stage.supervisor.health.now
+        assert (health.state, health.ready) == (EngineState.DEGRADED, True)
+        assert (health.layout, health.wanted_layout) == ("tp1", "tp4")
+        assert health.reason == "No devices left."
+
+    scripts = [cannot_start] * 4 + [well_behaved]
+    play(scenario, FakeLauncher(*scripts), rungs=RUNGS)
+    messages = [message for message in caplog.messages if "Distributed" in message]
+    assert messages == [
+        "Distributed inference failed, trying layout tp2…",
+        "Distributed inference failed, trying single device…",
+    ]
+
+
+def test_an_idle_group_climbs_back_without_losing_a_task(play: Callable[..., Stage]) -> None:
+    async def scenario(stage: Stage) -> None:
+        first = stage.submit()
+        await stage.until(first, TaskState.COMPLETED)
+        while stage.supervisor.health.now.state is not EngineState.HEALTHY:
+            await asyncio.sleep(0.005)
+        assert stage.layouts == ["tp4", "tp4", "tp2", "tp4"]
+        second = stage.submit()
+        task = await stage.until(second, TaskState.COMPLETED)
+        assert task.attempt == 1
+
+    scripts = [cannot_start] * 2 + [well_behaved]
+    play(scenario, FakeLauncher(*scripts), rungs=RUNGS)
+
+
+def test_a_group_that_has_work_does_not_climb(play: Callable[..., Stage]) -> None:
+    async def scenario(stage: Stage) -> None:
+        tasks = [stage.submit() for _ in range(3)]
+        await stage.until(tasks[0], TaskState.PROCESSING, TaskState.COMPLETED)
+        await asyncio.sleep(0.3)
+        assert stage.layouts == ["tp4", "tp4", "tp2"]
+        go_on.set()
+        for task_id in tasks:
+            task = await stage.until(task_id, TaskState.COMPLETED)
+            assert task.attempt == 1
+
+    go_on = asyncio.Event()
+
+    async def slow(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        while isinstance(command := await rank.hear(), StartTask):
+            await go_on.wait()
+            await rank.do(command)
+
+    play(scenario, FakeLauncher(cannot_start, cannot_start, slow, well_behaved), rungs=RUNGS)

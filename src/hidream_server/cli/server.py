@@ -111,7 +111,8 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
     rungs = [serving.layout] if by_project else ladder(serving.layout, serving.model.transformer)
     layouts = LayoutLadder(rungs, settings.layout_tries, settings.layout_cool_down_s)
     running = RunningTasks(queue, pictures)
-    return Supervisor(queue, running, new_group, layouts, deadlines)
+    device = devices.kind.name.upper()
+    return Supervisor(queue, running, new_group, layouts, deadlines, device=device)
 
 
 async def _run(

@@ -65,6 +65,7 @@ class Supervisor:
         ladder: LayoutLadder,
         deadlines: Deadlines,
         max_running: int = 1,
+        device: str = "device",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
@@ -73,6 +74,8 @@ class Supervisor:
         self._ladder = ladder
         self._deadlines = deadlines
         self._max_running = max_running
+        #: What people call one of the devices, for the log.
+        self._device = device
         self._clock = clock
         self._owner = socket.gethostname()[:64]
         self._group: WorkerGroup | None = None
@@ -222,7 +225,9 @@ class Supervisor:
         logger.warning("Worker group lost: %s; another one starts in %.0f s", error, pause)
         self.health.lost(str(error))
         if isinstance(error, EngineError) and self._ladder.failed():
-            logger.warning("Distributed inference failed, trying %s", self._ladder.layout)
+            layout = self._ladder.layout
+            smaller = f"layout {layout}" if layout.ranks > 1 else f"single {self._device}"
+            logger.warning("Distributed inference failed, trying %s…", smaller)
         try:
             if isinstance(error, StoreUnavailableError):
                 await self._running.hand_back_all()
