@@ -61,4 +61,24 @@ def test_asking_for_an_npu_without_torch_npu_names_the_fix_in_one_sentence(devic
 
 
 def test_a_rank_sees_the_chosen_devices_in_the_order_the_runtime_needs():
-    assert NPU.environment((10, 2, 0)) == {"ASCEND_RT_VISIBLE_DEVICES": "0,2,10"}
+    assert NPU.environment((10, 2, 0))["ASCEND_RT_VISIBLE_DEVICES"] == "0,2,10"
+
+
+def test_what_the_user_exported_wins(monkeypatch):
+    assert NPU.environment((0,))["HCCL_EXEC_TIMEOUT"] == "300"
+    monkeypatch.setenv("HCCL_EXEC_TIMEOUT", "1200")
+    assert NPU.environment((0,))["HCCL_EXEC_TIMEOUT"] == "1200"
+
+
+def test_names_that_nobody_reads_are_doubted():
+    assert NPU.doubts({"HCCL_BUFFSIZE": "2048", "PATH": "/bin"}) == []
+    assert NPU.doubts({"HCCL_TIMEOUT": "7200", "HCCL_DISABLE": "1"}) == [
+        "HCCL_TIMEOUT has no effect.",
+        "HCCL_DISABLE has no effect.",
+    ]
+
+
+def test_a_stream_time_out_of_seconds_is_doubted():
+    [doubt] = NPU.doubts({"ACL_STREAM_TIMEOUT": "7200"})
+    assert "milliseconds: 7200 is 7.2 s" in doubt
+    assert NPU.doubts({"ACL_STREAM_TIMEOUT": "7200000"}) == []

@@ -6,6 +6,7 @@ touched.
 
 import errno
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from hidream_server.errors import ConfigurationError, LayoutUnavailableError, Po
 from hidream_server.ipc.messages import LoadModel, LoadProject
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
+from hidream_server.layouts.memory import check_memory, plan_memory
 from hidream_server.model_directory.choice import choose_model
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.settings import Settings
@@ -75,6 +77,7 @@ class Serving:
         ]
         if idle := devices.ids[self.layout.ranks :]:
             lines.append(f"idle: {devices.kind.name} device {','.join(str(n) for n in idle)}")
+        lines += devices.kind.doubts(os.environ)
         if model.is_demo:
             lines.append(DEMO_NOTICE)
         for line in ("=" * 78, *lines, "=" * 78):
@@ -90,6 +93,8 @@ def decide(settings: Settings) -> Serving:
     model = choose_model(settings)
     devices = choose_devices(settings, demo=model.is_demo)
     layout = choose_layout(settings, model, len(devices.ids))
+    plan = plan_memory(model, layout, devices.kind.dtype_bytes, settings.prompt_cache_mb * 2**20)
+    check_memory(plan, devices.kind.memory(devices.ids[: layout.ranks]), layout)
     if settings.executor == "resident":
         return Serving(settings, model, devices, layout)
     if layout.cfg * layout.sp > 1:

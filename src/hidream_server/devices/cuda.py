@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from hidream_server.devices.device import DeviceKind
+from hidream_server.devices.tools import ask
 
 #: The driver shows one folder for each GPU here.
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
@@ -46,6 +47,17 @@ def _environment(devices: Sequence[int]) -> Mapping[str, str]:
     return {VISIBLE: ",".join(names[device] for device in devices)}
 
 
+def _memory(devices: Sequence[int]) -> int | None:
+    """Ask nvidia-smi; its absence is no fault."""
+    names = _devices()
+    chosen = ",".join(names[device] for device in devices)
+    said = ask(
+        *("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", chosen)
+    )
+    sizes = [int(line) * 2**20 for line in (said or "").split() if line.isdigit()]
+    return min(sizes, default=None)
+
+
 CUDA = DeviceKind(
     name="cuda",
     is_accelerator=True,
@@ -57,4 +69,5 @@ CUDA = DeviceKind(
     count=_count,
     obstacle=_obstacle,
     environment=_environment,
+    memory=_memory,
 )

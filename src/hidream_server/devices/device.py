@@ -27,3 +27,7 @@ class DeviceKind:
     obstacle: Callable[[], str | None]
     #: Environment of a rank that may use these devices only.
     environment: Callable[[Sequence[int]], Mapping[str, str]]
+    #: Bytes of the smallest of these devices' memories, None where nobody says.
+    memory: Callable[[Sequence[int]], int | None] = lambda _devices: None
+    #: What is odd about the environment that the user exported, each in one sentence.
+    doubts: Callable[[Mapping[str, str]], list[str]] = lambda _environ: []

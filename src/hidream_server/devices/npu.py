@@ -1,11 +1,13 @@
 """Ascend NPUs."""
 
 import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hidream_server.devices.device import DeviceKind
+from hidream_server.devices.tools import ask
 
 #: The driver shows one file davinciN for each NPU here.
 DEVICE_FOLDER = Path("/dev")
@@ -22,9 +24,57 @@ def _obstacle() -> str | None:
     return None
 
 
+#: Communication and memory of a rank; what the user exported wins.
+_DEFAULTS = {
+    "HCCL_CONNECT_TIMEOUT": "600",
+    # Seconds a collective may take: a rank that died should not be waited for half an hour.
+    "HCCL_EXEC_TIMEOUT": "300",
+    # MiB, twice for each group of ranks; a block's activations are 23 MB a row.
+    "HCCL_BUFFSIZE": "256",
+    "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
+    # Milliseconds: two hours, for a stream that waits for a slow first start.
+    "ACL_STREAM_TIMEOUT": "7200000",
+}
+#: The first version exported these; no library reads them, or they say what holds anyway.
+_WITHOUT_EFFECT = (
+    "HCCL_TIMEOUT",
+    "HCCL_SINGLE_NODE",
+    "HCCL_LOCAL_RANK_NUM",
+    "HCCL_SECURITY_ENABLE",
+    "HCCL_DISABLE",
+    "HCCL_WHITELIST_DISABLE",
+)
+#: A stream time-out below a minute was meant in seconds.
+_SHORT_STREAM_MS = 60_000
+
+
 def _environment(devices: Sequence[int]) -> Mapping[str, str]:
     """Ascending order, or the runtime sees no device at all."""
-    return {"ASCEND_RT_VISIBLE_DEVICES": ",".join(str(device) for device in sorted(devices))}
+    visible = {"ASCEND_RT_VISIBLE_DEVICES": ",".join(str(device) for device in sorted(devices))}
+    return {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | visible
+
+
+def _doubts(environ: Mapping[str, str]) -> list[str]:
+    found = [f"{name} has no effect." for name in _WITHOUT_EFFECT if name in environ]
+    timeout = environ.get("ACL_STREAM_TIMEOUT", "")
+    if timeout.isdigit() and int(timeout) < _SHORT_STREAM_MS:
+        found.append(
+            f"ACL_STREAM_TIMEOUT is in milliseconds: {timeout} is {int(timeout) / 1000:g} s."
+        )
+    return found
+
+
+def _memory(devices: Sequence[int]) -> int | None:
+    """Ask npu-smi; its absence is no fault."""
+    sizes = []
+    for device in devices:
+        said = ask("npu-smi", "info", "-t", "memory", "-i", str(device))
+        # The older chips have DDR, the newer HBM; the other one is shown as zero or not at all.
+        found = re.findall(r"(?:HBM|DDR) Capacity\(MB\)\s*:\s*(\d+)", said or "")
+        if not found:
+            return None
+        sizes.append(max(map(int, found)) * 2**20)
+    return min(sizes, default=None)
 
 
 NPU = DeviceKind(
@@ -38,4 +88,6 @@ NPU = DeviceKind(
     count=_count,
     obstacle=_obstacle,
     environment=_environment,
+    memory=_memory,
+    doubts=_doubts,
 )

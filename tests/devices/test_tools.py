@@ -1,0 +1,62 @@
+"""What the vendors' tools say of memory, and nothing where they say nothing."""
+
+import subprocess
+
+import pytest
+
+from hidream_server.devices import tools
+from hidream_server.devices.cuda import CUDA
+from hidream_server.devices.npu import NPU
+
+NPU_SMI = """\tNPU ID                         : 0
+\tChip Count                     : 1
+\tDDR Capacity(MB)               : 0
+\tHBM Capacity(MB)               : 65536
+"""
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Return a function that says what every tool prints from now on."""
+
+    def says(text: str) -> list[list[str]]:
+        asked: list[list[str]] = []
+
+        def run(command, **_):
+            asked.append(list(command))
+            return subprocess.CompletedProcess(command, 0, text, "")
+
+        monkeypatch.setattr(tools.subprocess, "run", run)
+        return asked
+
+    return says
+
+
+def test_the_smallest_gpu_counts(says, monkeypatch):
+    monkeypatch.setattr("hidream_server.devices.cuda._devices", lambda: ["3", "5", "7"])
+    asked = says("81559\n40960\n")
+    assert CUDA.memory((0, 2)) == 40960 * 2**20
+    assert asked[0][-1] == "3,7"
+
+
+def test_an_npu_has_its_high_bandwidth_memory(says):
+    asked = says(NPU_SMI)
+    assert NPU.memory((0, 1)) == 65536 * 2**20
+    assert [command[-1] for command in asked] == ["0", "1"]
+
+
+@pytest.mark.parametrize("kind", [CUDA, NPU])
+def test_a_tool_that_says_nothing_is_no_fault(says, kind, monkeypatch):
+    monkeypatch.setattr("hidream_server.devices.cuda._devices", lambda: ["0"])
+    says("No devices were found")
+    assert kind.memory((0,)) is None
+
+
+def test_a_tool_that_is_absent_or_hangs_or_fails_says_nothing():
+    assert tools.ask("hidream-no-such-tool") is None
+    assert tools.ask("false") is None
+
+
+def test_a_tool_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(tools, "_PATIENCE_S", 0.05)
+    assert tools.ask("sleep", "5") is None
