@@ -22,6 +22,8 @@ class _Group:
 
 
 class ThreadRanks:
+    sent_bytes = 0
+
     def __init__(self, group: _Group, index: int) -> None:
         self._group = group
         self.size, self.index = len(group.board), index

@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 
 
+bench = typer.Typer(no_args_is_help=True, help="Measure on this machine.")
+app.add_typer(bench, name="bench")
+
+
 @app.command()
 @with_settings
 def serve(
@@ -53,6 +57,20 @@ def doctor(settings: Settings) -> None:
     from hidream_server.cli.doctor import run_doctor
 
     run_doctor(settings)
+
+
+@bench.command("layouts")
+@with_settings
+def layouts(
+    settings: Settings,
+    width: Annotated[int, typer.Option(help="pixels", min=1)] = 1024,
+    height: Annotated[int, typer.Option(help="pixels", min=1)] = 1024,
+    steps: Annotated[int, typer.Option(help="steps to time for each layout", min=1)] = 5,
+) -> None:
+    """Time a guided step under every layout these devices allow, e.g. hidream bench layouts -c 4"""
+    from hidream_server.cli.bench import bench_layouts
+
+    bench_layouts(settings, width, height, steps)
 
 
 def _announce_stop(pid: int) -> None:

@@ -33,6 +33,12 @@ class Place:
     #: Tensor × expert parallel: they see the same tokens.
     block: Ranks
 
+    @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent on all axes."""
+        axes = (self.world, self.guidance, self.sequence, self.tensor, self.block)
+        return sum(ranks.sent_bytes for ranks in axes)
+
 
 def alone() -> Place:
     one = Alone()

@@ -18,6 +18,8 @@ class Ranks(Protocol):
 
     size: int
     index: int
+    #: What this rank has sent, by the usual ring algorithms.
+    sent_bytes: int
 
     def sum(self, part: Tensor) -> Tensor:
         """Return the sum of every rank's tensor; `part` may be overwritten."""
@@ -39,7 +41,7 @@ class Ranks(Protocol):
 class Alone:
     """An axis of one rank: nothing to say, nobody to say it to."""
 
-    size, index = 1, 0
+    size, index, sent_bytes = 1, 0, 0
 
     def sum(self, part: Tensor) -> Tensor:
         return part
@@ -62,7 +64,6 @@ class ProcessRanks:
         self._ranks = ranks
         self.size = len(ranks)
         self.index = ranks.index(dist.get_rank())
-        #: Bytes that this rank has sent, by the usual ring algorithms.
         self.sent_bytes = 0
 
     def sum(self, part: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _CHUNK_BYTES = 2**16
 _LINES_KEPT = 40
 
 #: Nothing is fetched at run time, and ranks talk to each other on this machine only.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -112,8 +112,8 @@ def require_torch() -> None:
         )
 
 
-def torchrun_command(size: int) -> list[str]:
-    """Return the command of torchrun's agent for so many ranks."""
+def torchrun_command(size: int, module: str = "hidream_server.worker") -> list[str]:
+    """Return the command of torchrun's agent for so many ranks of a module."""
     # An explicit loopback rendezvous: --standalone looks the host name up, which may hang.
     return [
         sys.executable,
@@ -121,11 +121,11 @@ def torchrun_command(size: int) -> list[str]:
         *("--nnodes", "1", "--nproc-per-node", str(size), "--max-restarts", "0"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
         *("--local-addr", "127.0.0.1", "--monitor-interval", "0.2"),
-        *("-m", "hidream_server.worker"),
+        *("-m", module),
     ]
 
 
 def _environment(order: LaunchOrder) -> dict[str, str]:
     """Return the environment of the agent and the ranks."""
     control = {CONTROL_ADDRESS: f"{order.host}:{order.port}", CONTROL_TOKEN: order.token}
-    return {**_ENVIRONMENT, **os.environ, **order.environment, **control}
+    return {**ENVIRONMENT, **os.environ, **order.environment, **control}

@@ -1,0 +1,61 @@
+"""Times every layout that this machine's devices allow, and names the best."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from hidream_server.cli.serving import Serving, decide
+from hidream_server.engine.launchers.torchrun import ENVIRONMENT, torchrun_command
+from hidream_server.errors import ConfigurationError
+from hidream_server.ipc.bench import LayoutBench, LayoutTiming
+from hidream_server.layouts.choice import possible
+from hidream_server.settings import Settings
+
+
+def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> None:
+    """Print step time, weights and traffic of each layout; raise ConfigurationError if none."""
+    serving = decide(settings)
+    timings = list(_run(serving, width, height, steps))
+    if not timings:
+        raise ConfigurationError("No layout could be timed; the lines above say why.")
+    table = Table("layout", "step (ms)", "transformer (MB per rank)", "sent (MB per step)")
+    for timing in sorted(timings, key=lambda timing: timing.step_s):
+        table.add_row(
+            timing.layout,
+            f"{1000 * timing.step_s:.1f}",
+            f"{timing.weight_bytes / 1e6:.1f}",
+            f"{timing.sent_bytes / 1e6:.2f}",
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    best = min(timings, key=lambda timing: timing.step_s)
+    console.print(f"Fastest here for one guided picture of {width}x{height}: {best.layout}")
+
+
+def _run(serving: Serving, width: int, height: int, steps: int) -> Iterator[LayoutTiming]:
+    devices, model = serving.devices, serving.model
+    bench = LayoutBench(
+        model_path=str(model.path),
+        extra_model_path=str(model.extra_path) if model.extra_path else None,
+        device_type=devices.kind.name,
+        layouts=[str(layout) for layout in possible(model.transformer, len(devices.ids))],
+        width=width,
+        height=height,
+        steps=steps,
+    )
+    command = torchrun_command(len(devices.ids), "hidream_server.worker.layout_bench")
+    environment = {**ENVIRONMENT, **os.environ, **devices.kind.environment(devices.ids)}
+    with subprocess.Popen(
+        [*command, msgspec.json.encode(bench).decode()],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                yield msgspec.json.decode(line, type=LayoutTiming)

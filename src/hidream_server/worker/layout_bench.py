@@ -1,0 +1,97 @@
+"""Times a denoising step under one layout after the other; run by torchrun on all devices.
+
+Takes a LayoutBench as JSON; rank 0 prints a LayoutTiming for each layout, one JSON line each.
+"""
+
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hidream_server.devices.choice import KINDS
+from hidream_server.ipc.bench import LayoutBench, LayoutTiming
+from hidream_server.layouts.layout import Layout
+from hidream_server.model_directory.components import TRANSFORMER
+from hidream_server.model_directory.description import TEXT_TOKENS, ModelDescription
+from hidream_server.model_directory.reading import describe
+from hidream_server.parallel.cutting import Place, take_place
+from hidream_server.parallel.loading import load_network
+from hidream_server.parallel.network import Network
+from hidream_server.worker.broadcast import join_group
+from hidream_server.worker.device import RankDevice, open_device
+
+
+def main() -> None:
+    bench = msgspec.json.decode(sys.argv[1], type=LayoutBench)
+    kind = KINDS[bench.device_type]
+    device = open_device(kind, int(os.environ["LOCAL_RANK"]))
+    join_group(kind.name, kind.backend)
+    extra = None if bench.extra_model_path is None else Path(bench.extra_model_path)
+    description = describe(Path(bench.model_path), extra)
+    for name in bench.layouts:
+        layout = Layout.parse(name)
+        # Every process takes part in making the groups, also those without a place in them.
+        place = take_place(layout, dist.get_rank())
+        if place.rank < layout.ranks:
+            timing = _time(bench, description, place, device, kind.expert_product)
+            if place.rank == 0:
+                print(msgspec.json.encode(timing).decode(), flush=True)
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+def _time(
+    bench: LayoutBench,
+    description: ModelDescription,
+    place: Place,
+    device: RankDevice,
+    expert_product: str,
+) -> LayoutTiming:
+    component = description.component(TRANSFORMER.name)
+    where = (device.torch_device, device.dtype)
+    network = load_network(component.path, component.files, place, *where, expert_product)
+    inputs = _inputs(bench, description, network, device)
+    seconds, sent = [], 0
+    with torch.inference_mode():
+        for step in range(1 + bench.steps):
+            sent, start = place.sent_bytes, time.perf_counter()
+            network(*inputs)
+            device.synchronize()
+            # The first step warms up.
+            seconds += [time.perf_counter() - start] if step else []
+    return LayoutTiming(
+        layout=str(place.layout),
+        step_s=statistics.median(seconds),
+        weight_bytes=network.weight_bytes(),
+        sent_bytes=place.sent_bytes - sent,
+    )
+
+
+def _inputs(
+    bench: LayoutBench, description: ModelDescription, network: Network, device: RankDevice
+) -> list[Tensor]:
+    """Return noise of the right shapes; a step takes as long whatever it paints."""
+    config = network.config
+    factor = description.size_multiple // config.patch_size
+    t5_width, llama_width = config.caption_channels
+    layers = max(config.llama_layers) + 1
+    generator = torch.Generator().manual_seed(0)
+    shapes = (
+        (2, config.in_channels, bench.height // factor, bench.width // factor),
+        (2,),
+        (2, TEXT_TOKENS, t5_width),
+        (layers, 2, TEXT_TOKENS, llama_width),
+        (2, config.text_emb_dim),
+    )
+    noise = (torch.randn(shape, generator=generator) for shape in shapes)
+    return [tensor.to(device.torch_device, device.dtype) for tensor in noise]
+
+
+if __name__ == "__main__":
+    main()
