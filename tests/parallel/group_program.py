@@ -15,7 +15,7 @@ from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
 from hidream_server.layouts.layout import Layout
 from hidream_server.model_directory.reading import describe
-from hidream_server.parallel.cutting import Place, take_place
+from hidream_server.parallel.place import Place, take_place
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device
 from tests.parallel.tasks import TASKS

@@ -10,10 +10,10 @@ from diffusers import HiDreamImageTransformer2DModel
 from hidream_server.layouts.layout import Layout
 from hidream_server.model.moe import RoutedExperts, SparseFeedForward
 from hidream_server.parallel.attention import ParallelAttentionProcessor
-from hidream_server.parallel.cutting import Place
 from hidream_server.parallel.feed_forward import ParallelSparseFeedForward
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
+from hidream_server.parallel.place import Place
 from tests.parallel.thread_ranks import run_ranks
 
 _TEXT = 12

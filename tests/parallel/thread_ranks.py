@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hidream_server.layouts.layout import Layout
-from hidream_server.parallel.cutting import Place
+from hidream_server.parallel.place import Place
 from hidream_server.parallel.ranks import Alone, Ranks
 
 T = TypeVar("T")

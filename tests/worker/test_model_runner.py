@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
 from hidream_server.model_directory.reading import describe
-from hidream_server.parallel.cutting import alone
+from hidream_server.parallel.place import alone
 from hidream_server.task import TaskParams
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device

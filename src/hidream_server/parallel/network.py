@@ -12,7 +12,7 @@ from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
 
 from hidream_server.layouts.sharding import span
-from hidream_server.parallel.cutting import Place
+from hidream_server.parallel.place import Place
 from hidream_server.parallel.sequence import SequenceParallelAttention
 
 

@@ -6,9 +6,10 @@ https://arxiv.org/abs/2309.14509); otherwise every rank gathers all keys and val
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hidream_server.parallel.attention import Attend, attend
+from hidream_server.parallel.attention import attend
 from hidream_server.parallel.ranks import Ranks
 
 
@@ -43,11 +44,8 @@ class SequenceParallelAttention:
         mine = torch.stack([key, value])
         spare = max(self.lengths) - mine.shape[2]
         if spare:
-            mine = torch.nn.functional.pad(mine, (0, 0, 0, 0, 0, spare))
+            mine = F.pad(mine, (0, 0, 0, 0, 0, spare))
         gathered = self._ranks.gather(mine)
         pieces = [piece[:, :, :n] for piece, n in zip(gathered, self.lengths, strict=True)]
         keys, values = torch.cat(pieces, 2).unbind()
         return attend(query, keys, values)
-
-
-__all__ = ["Attend", "SequenceParallelAttention"]

@@ -4,8 +4,8 @@ from hidream_server.layouts.placement import place_components
 from hidream_server.model.loading import load_model
 from hidream_server.model_directory.components import TRANSFORMER
 from hidream_server.model_directory.description import ModelDescription
-from hidream_server.parallel.cutting import Place
 from hidream_server.parallel.loading import load_network
+from hidream_server.parallel.place import Place
 from hidream_server.parallel.spreading import Spread
 from hidream_server.worker.device import RankDevice
 from hidream_server.worker.model_runner import ModelRunner

@@ -20,9 +20,9 @@ from hidream_server.layouts.layout import Layout
 from hidream_server.model_directory.components import TRANSFORMER
 from hidream_server.model_directory.description import TEXT_TOKENS, ModelDescription
 from hidream_server.model_directory.reading import describe
-from hidream_server.parallel.cutting import Place, take_place
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
+from hidream_server.parallel.place import Place, take_place
 from hidream_server.worker.broadcast import join_group
 from hidream_server.worker.device import RankDevice, open_device
 

@@ -29,7 +29,7 @@ from hidream_server.ipc.reporting import report_logs
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
 from hidream_server.model_directory.reading import describe
-from hidream_server.parallel.cutting import take_place
+from hidream_server.parallel.place import take_place
 from hidream_server.pipeline.png import encode_png
 from hidream_server.scheduling.policy import ActiveImage, next_image
 from hidream_server.worker.assembly import assemble
