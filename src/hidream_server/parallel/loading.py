@@ -33,8 +33,10 @@ def load_network(
     """
     config = HiDreamImageTransformer2DModel.load_config(folder, local_files_only=True)
     with torch.device("meta"):
-        transformer = HiDreamImageTransformer2DModel.from_config(config).to(dtype).eval()
+        transformer = HiDreamImageTransformer2DModel.from_config(config).eval()
     attention = cut(transformer, place, EXPERT_PRODUCTS[expert_product])
+    # torch's own `to`: that of diffusers warns of parts to be kept in fp32, which this has not.
+    torch.nn.Module.to(transformer, dtype=dtype)
     transformer.to_empty(device=device)
     _read(transformer, files, place.layout, place.rank)
     return Network(transformer, place, attention)
