@@ -114,6 +114,7 @@ def test_a_killed_server_takes_all_its_ranks_along(
     victim.kill()
     assert gone(family)
     victim.start()
+    victim.wait_for("/livez")
     check(victim, server, tasks)
     assert victim.stop() == 0
 

@@ -31,22 +31,22 @@ def score(generator) -> Score:
 
 
 def test_objects_have_the_named_look_and_place(score):
-    assert score["object look"] >= 0.8
+    assert score["object look"] >= 0.9
     assert score["object place"] >= 0.9
 
 
 def test_landscapes_show_the_named_features(score):
     assert score["landscape time"] >= 0.9
-    assert score["landscape mean"] >= 0.85
+    assert score["landscape mean"] >= 0.95
 
 
 def test_chinese_is_understood(score):
-    assert score["zh all"] >= 0.8
+    assert score["zh all"] >= 0.9
 
 
 def test_the_fast_sampler_paints_it_too(generator):
     score = judge(generator, read_prompts()[:PROMPTS], steps=16, fast=True)
-    assert score["object mean"] >= 0.8
+    assert score["object mean"] >= 0.9
 
 
 def test_chance_scores_low(generator):

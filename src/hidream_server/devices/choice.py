@@ -63,8 +63,7 @@ def _check_present(kind: DeviceKind, ids: tuple[int, ...]) -> None:
     if obstacle is not None:
         raise DeviceUnavailableError(f"-t {kind.name} cannot be used: {obstacle}.")
     count = kind.count()
-    # Ranks may share a processor's cores; an accelerator is one rank's alone.
-    absent = [device for device in ids if device >= count] if kind.is_accelerator else []
+    absent = [device for device in ids if device >= max(count, kind.sharing)]
     if absent:
         there = f"{count} of type {kind.name}, numbered from 0" if count else f"no {kind.name}"
         raise DeviceUnavailableError(

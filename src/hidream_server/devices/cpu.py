@@ -23,6 +23,9 @@ def _environment(devices: Sequence[int]) -> Mapping[str, str]:
     return {name: os.environ.get(name, value) for name, value in ours.items()}
 
 
+#: More ranks than cores are slow, but they show what many devices would do.
+_MOST_RANKS = 64
+
 CPU = DeviceKind(
     name="cpu",
     is_accelerator=False,
@@ -34,4 +37,5 @@ CPU = DeviceKind(
     count=_count,
     obstacle=lambda: None,
     environment=_environment,
+    sharing=_MOST_RANKS,
 )

@@ -27,6 +27,8 @@ class DeviceKind:
     obstacle: Callable[[], str | None]
     #: Environment of a rank that may use these devices only.
     environment: Callable[[Sequence[int]], Mapping[str, str]]
+    #: So many ranks are allowed even if there are fewer: they share what there is.
+    sharing: int = 0
     #: Bytes of the smallest of these devices' memories, None where nobody says.
     memory: Callable[[Sequence[int]], int | None] = lambda _devices: None
     #: What is odd about the environment that the user exported, each in one sentence.
