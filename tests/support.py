@@ -25,6 +25,16 @@ PARAMS = TaskParams(
 )
 
 
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def params(**changes: object) -> TaskParams:
     """Return parameters of a small task with some of them changed."""
     return replace(PARAMS, **changes)

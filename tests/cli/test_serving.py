@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hidream_server.cli import serving as plan_module
 from hidream_server.cli.serving import bind, decide
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH, DEMO_NOTICE
+from hidream_server.devices.cpu import CPU
 from hidream_server.errors import (
     ConfigurationError,
     LayoutUnavailableError,
@@ -85,6 +87,28 @@ def test_an_impossible_layout_is_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
     with pytest.raises(LayoutUnavailableError, match=r"4 cards.*tp1, cfg2, ep2, sp2, tp2"):
         decide(Settings(**DEMO, devices=(0, 1), device_type="cpu", layout="tp4"))
+
+
+@pytest.mark.parametrize("executor", ["resident", "project"])
+def test_what_does_not_fit_is_refused_unless_a_project_sees_to_it(monkeypatch, tmp_path, executor):
+    (tmp_path / "inference.py").touch()
+    small = replace(CPU, memory=lambda _devices: 1000)
+    monkeypatch.setattr("hidream_server.devices.choice.CPU", small)
+    settings = Settings(**DEMO, executor=executor, project_path=tmp_path)
+    if executor == "project":
+        assert decide(settings).project == tmp_path
+    else:
+        with pytest.raises(LayoutUnavailableError, match="does not fit"):
+            decide(settings)
+
+
+def test_a_project_takes_no_layout_that_is_not_its_own(tmp_path):
+    (tmp_path / "inference.py").touch()
+    settings = Settings(
+        **DEMO, executor="project", project_path=tmp_path, device_count=2, layout="cfg2"
+    )
+    with pytest.raises(LayoutUnavailableError, match="tp and ep only"):
+        decide(settings)
 
 
 def test_devices_without_work_are_named(monkeypatch, caplog):

@@ -4,15 +4,9 @@ import pytest
 
 from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.layouts.layout import Layout
+from tests.support import Clock
 
 RUNGS = [Layout(tp=4), Layout(tp=2), Layout()]
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -23,6 +17,14 @@ def clock() -> Clock:
 @pytest.fixture
 def ladder(clock: Clock) -> LayoutLadder:
     return LayoutLadder(RUNGS, tries=2, cool_down_s=60, clock=clock)
+
+
+@pytest.fixture
+def fallen(ladder: LayoutLadder) -> LayoutLadder:
+    """Return the ladder after its first layout was given up."""
+    ladder.failed()
+    ladder.failed()
+    return ladder
 
 
 def test_the_same_layout_is_tried_again_before_a_smaller_one(ladder: LayoutLadder) -> None:
@@ -46,6 +48,21 @@ def test_one_device_is_never_given_up(ladder: LayoutLadder) -> None:
     assert ladder.layout == Layout()
 
 
+def test_where_even_one_device_fails_larger_layouts_get_their_turn_again(
+    ladder: LayoutLadder, clock: Clock
+) -> None:
+    for _ in range(4):
+        ladder.failed()
+    assert ladder.layout == Layout()
+    clock.now = 60
+    assert not ladder.failed()
+    assert ladder.layout == Layout()
+    assert not ladder.failed()
+    assert ladder.layout == Layout(tp=2)
+    assert ladder.failed()
+    assert ladder.layout == Layout()
+
+
 def test_it_climbs_one_rung_at_a_time_after_the_cool_down(
     ladder: LayoutLadder, clock: Clock
 ) -> None:
@@ -65,44 +82,38 @@ def test_it_climbs_one_rung_at_a_time_after_the_cool_down(
 
 
 def test_a_climb_that_fails_once_goes_back_and_waits_twice_as_long(
-    ladder: LayoutLadder, clock: Clock
+    fallen: LayoutLadder, clock: Clock
 ) -> None:
-    ladder.failed()
-    ladder.failed()
     for wait in (60, 120, 240):
         clock.now += wait - 1
-        assert not ladder.may_climb
+        assert not fallen.may_climb
         clock.now += 1
-        assert ladder.may_climb
-        ladder.climb()
-        assert ladder.failed()
-        assert ladder.layout == Layout(tp=2)
+        assert fallen.may_climb
+        fallen.climb()
+        assert fallen.failed()
+        assert fallen.layout == Layout(tp=2)
 
 
 def test_a_climb_that_proves_itself_forgets_the_longer_waits(
-    ladder: LayoutLadder, clock: Clock
+    fallen: LayoutLadder, clock: Clock
 ) -> None:
-    ladder.failed()
-    ladder.failed()
     clock.now = 60
-    ladder.climb()
-    ladder.failed()
+    fallen.climb()
+    fallen.failed()
     clock.now = 180
-    ladder.climb()
-    ladder.proved()
-    ladder.failed()
-    ladder.failed()
+    fallen.climb()
+    fallen.proved()
+    fallen.failed()
+    fallen.failed()
     clock.now = 240
-    assert ladder.may_climb
+    assert fallen.may_climb
 
 
 def test_a_climb_that_has_proved_itself_has_all_its_tries_again(
-    ladder: LayoutLadder, clock: Clock
+    fallen: LayoutLadder, clock: Clock
 ) -> None:
-    ladder.failed()
-    ladder.failed()
     clock.now = 60
-    ladder.climb()
-    ladder.proved()
-    assert not ladder.failed()
-    assert ladder.layout == Layout(tp=4)
+    fallen.climb()
+    fallen.proved()
+    assert not fallen.failed()
+    assert fallen.layout == Layout(tp=4)

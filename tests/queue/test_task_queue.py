@@ -9,24 +9,14 @@ import pytest
 from hidream_server.queue.task_queue import LEASE_S, UNMEASURED_SPEED, TaskQueue, draw_seed
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
-from tests.support import new_database, params
+from tests.support import Clock, new_database, params
 
 MAX_CRASHES = 3
 
 
-class Clock:
-    """A clock that stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -93,10 +93,12 @@ def decide(settings: Settings) -> Serving:
     model = choose_model(settings)
     devices = choose_devices(settings, demo=model.is_demo)
     layout = choose_layout(settings, model, len(devices.ids))
-    plan = plan_memory(model, layout, devices.kind.dtype_bytes, settings.prompt_cache_mb * 2**20)
-    check_memory(plan, devices.kind.memory(devices.ids[: layout.ranks]), layout)
     if settings.executor == "resident":
+        cache_bytes = settings.prompt_cache_mb * 2**20
+        plan = plan_memory(model, layout, devices.kind.dtype_bytes, cache_bytes)
+        check_memory(plan, devices.kind.memory(devices.ids[: layout.ranks]), layout)
         return Serving(settings, model, devices, layout)
+    # What a project holds in memory is its own business: it may offload what does not fit.
     if layout.cfg * layout.sp > 1:
         raise LayoutUnavailableError(
             f"The layout {layout} is not possible with --executor project: the project knows"

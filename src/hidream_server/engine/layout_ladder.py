@@ -44,10 +44,18 @@ class LayoutLadder:
         return self._place > 0
 
     def failed(self) -> bool:
-        """Take note of a failure; return whether a smaller layout comes next."""
+        """Take note of a failure; return whether a smaller layout comes next.
+
+        Where even the last one fails, perhaps because one device cannot hold the model, a larger
+        one gets its turn after the cool-down: nothing else would end that.
+        """
         self._failures += 1
         tries = 1 if self._climbing else self._tries
-        if self._failures < tries or self._place == len(self._rungs) - 1:
+        if self._failures < tries:
+            return False
+        if self._place == len(self._rungs) - 1:
+            if self.may_climb:
+                self.climb()
             return False
         if self._climbing:
             self._cool_down_s *= 2
