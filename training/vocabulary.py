@@ -61,17 +61,19 @@ def clip_tokenizer(captions: list[str], seed: int) -> CLIPTokenizer:
     learner.normalizer = bare.backend_tokenizer.normalizer
     learner.pre_tokenizer = bare.backend_tokenizer.pre_tokenizer
     ends = ["<|startoftext|>", "<|endoftext|>"]
+    # Every byte, alone and at the end of a word, so that no text is unknown. The learner gets
+    # them in order: it breaks ties by number, and would number what it meets by a random hash.
+    alphabet = _byte_alphabet() + [f"{byte}</w>" for byte in _byte_alphabet()]
     trainer = trainers.BpeTrainer(
-        vocab_size=settings.VOCABULARY - 2 * 256 - len(ends),
-        initial_alphabet=_byte_alphabet(),
+        vocab_size=settings.VOCABULARY - len(alphabet) // 2 - len(ends),
+        special_tokens=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     half = Random(seed).sample(captions, len(captions) // 2)
     learner.train_from_iterator(half, trainer)
     merges = [tuple(merge) for merge in _merges(learner)]
-    # Every byte, alone and at the end of a word, so that no text is unknown.
-    pieces = _byte_alphabet() + [f"{byte}</w>" for byte in _byte_alphabet()]
+    pieces = list(alphabet)
     known = set(pieces)
     kept = []
     for left, right in merges:
