@@ -68,7 +68,7 @@ class TransformerRun:
 
 
 #: The size besides 512x512 that each step trains on, in turn.
-_OTHER_SIZES = (3, 1, 3, 3, 2, 3)
+_OTHER_SIZES = (3, 3, 1, 3, 3, 2)
 
 
 def _start_weights(parts: Components) -> None:

@@ -103,6 +103,12 @@ class Settings(BaseModel):
     ep_size: int | None = _option(
         None, "expert parallel size (default: by the number of devices)", ge=1
     )
+    offload_encoders: str = _option(
+        "auto",
+        "whether text encoders wait in the host's memory between prompts: auto, for those that"
+        " the device has no room for; always; or never",
+        pattern="^(auto|always|never)$",
+    )
     port: int = _option(8088, "port to listen on", ge=1, le=65535)
     host: str = _option("0.0.0.0", "address to listen on")
     api_base_url: str | None = _option(

@@ -7,13 +7,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hidream_server.cli.main import app
+from hidream_server.cli.serving import decide
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import ModelDirectoryError, PathMissingError
+from hidream_server.settings import Settings
 from tests.support import linked_demo
 
 
-def doctor(model: Path, llama: Path) -> Result:
-    return CliRunner().invoke(app, ["doctor", "-m", str(model), "-e", str(llama), "-t", "cpu"])
+def doctor(model: Path, llama: Path, *more: str) -> Result:
+    arguments = ["doctor", "-m", str(model), "-e", str(llama), "-t", "cpu", *more]
+    return CliRunner().invoke(app, arguments)
 
 
 def test_the_demo_model_can_be_served():
@@ -42,6 +45,29 @@ def test_every_component_is_listed_with_its_memory_and_the_sum():
     assert float(total.replace("│", " ").split()[1]) == pytest.approx(
         sum(sizes) * 4 / 2**30, abs=0.001
     )
+
+
+def test_every_rank_is_listed_with_what_it_holds(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
+    result = doctor(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH, "-c", "2")
+    assert "layout:  tp2, on 2 of 2 devices" in result.output
+    settings = Settings(
+        model_path=DEMO_MODEL_PATH,
+        extra_model_path=DEMO_EXTRA_MODEL_PATH,
+        device_type="cpu",
+        device_count=2,
+    )
+    serving = decide(settings)
+    lines = [line.replace("│", " ").split() for line in result.output.splitlines()]
+    for rank in serving.memory(serving.layout):
+        [cells] = [cells for cells in lines if cells[:1] == [str(rank.rank)]]
+        assert float(cells[-1]) == pytest.approx(rank.total / 1e9, abs=0.005)
+    assert "How much memory a device has is not known here." in result.output
+
+
+def test_what_waits_is_said():
+    text = doctor(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH, "--offload-encoders", "always").output
+    assert "between prompts: text_encoder" in text
 
 
 def test_a_copy_is_not_called_the_demo(tmp_path):

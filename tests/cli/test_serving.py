@@ -102,6 +102,21 @@ def test_what_does_not_fit_is_refused_unless_a_project_sees_to_it(monkeypatch, t
             decide(settings)
 
 
+def test_encoders_wait_where_the_device_has_no_room_for_them_all(monkeypatch, caplog):
+    free = decide(Settings(**DEMO))
+    [rank] = free.memory(free.layout)
+    lacking = replace(CPU, memory=lambda _devices: int((rank.total - 1) / 0.92))
+    monkeypatch.setattr("hidream_server.devices.choice.CPU", lacking)
+    serving = decide(Settings(**DEMO))
+    waiting = serving.load_command(serving.layout).waiting_encoders
+    assert free.load_command(free.layout).waiting_encoders == []
+    assert len(waiting) == 2
+    serving.announce()
+    assert f"waiting in the host's memory between prompts: {', '.join(waiting)}" in caplog.messages
+    with pytest.raises(LayoutUnavailableError, match="does not fit"):
+        decide(Settings(**DEMO, offload_encoders="never"))
+
+
 def test_a_project_takes_no_layout_that_is_not_its_own(tmp_path):
     (tmp_path / "inference.py").touch()
     settings = Settings(

@@ -41,6 +41,7 @@ COMMANDS: list[Command] = [
         extra_model_path=None,
         device_type="cpu",
         layout="cfg2-sp4",
+        waiting_encoders=["text_encoder_4"],
         log_level="INFO",
         prompt_cache_bytes=2**40,
     ),

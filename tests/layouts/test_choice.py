@@ -2,10 +2,20 @@
 
 import pytest
 
+from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import LayoutUnavailableError
-from hidream_server.layouts.choice import check, documented, fastest, ladder, possible
+from hidream_server.layouts.choice import (
+    check,
+    choose_layout,
+    documented,
+    fastest,
+    ladder,
+    possible,
+)
 from hidream_server.layouts.cost import Picture, step_cost
 from hidream_server.layouts.layout import Layout
+from hidream_server.model_directory.reading import describe
+from hidream_server.settings import Settings
 from tests.layouts.configs import HIDREAM
 
 GUIDED = Picture(image_tokens=4096, text_tokens=128, rows=2)
@@ -25,8 +35,15 @@ def test_the_documented_table(cards, name):
     [(1, "tp1", "tp1"), (2, "cfg2", "sp2"), (4, "cfg2-sp2", "sp4"), (8, "cfg2-sp4", "sp4-tp2")],
 )
 def test_the_fastest_layout(cards, guided, unguided):
-    assert str(fastest(HIDREAM, cards, GUIDED)) == guided
-    assert str(fastest(HIDREAM, cards, UNGUIDED)) == unguided
+    assert str(fastest(HIDREAM, possible(HIDREAM, cards), GUIDED)) == guided
+    assert str(fastest(HIDREAM, possible(HIDREAM, cards), UNGUIDED)) == unguided
+
+
+def test_fast_takes_the_fastest_layout_that_fits():
+    model, settings = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH), Settings(layout="fast")
+    assert choose_layout(settings, model, 2, lambda _: True) == Layout(cfg=2)
+    assert choose_layout(settings, model, 2, lambda layout: layout.tp > 1) == Layout(tp=2)
+    assert choose_layout(settings, model, 2, lambda _: False) == Layout(cfg=2)
 
 
 @pytest.mark.parametrize("name", ["tp8", "tp3", "ep3", "cfg3", "sp3", "tp4-ep4"])
@@ -42,9 +59,14 @@ def test_what_can_be_is_accepted(name):
 
 
 def test_the_ladder_ends_on_one_card():
-    names = [str(layout) for layout in ladder(Layout(tp=4, ep=2), HIDREAM)]
+    names = [str(layout) for layout in ladder(Layout(tp=4, ep=2), HIDREAM, fits=lambda _: True)]
     assert names == ["tp4-ep2", "tp4", "tp2", "tp1"]
-    assert ladder(Layout(), HIDREAM) == [Layout()]
+    assert ladder(Layout(), HIDREAM, fits=lambda _: True) == [Layout()]
+
+
+def test_the_ladder_has_no_rung_without_room():
+    rungs = ladder(Layout(tp=4, ep=2), HIDREAM, fits=lambda layout: layout.tp > 1)
+    assert [str(layout) for layout in rungs] == ["tp4-ep2", "tp4", "tp2"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from hidream_server.errors import LayoutUnavailableError
 from hidream_server.layouts.layout import Layout
-from hidream_server.layouts.memory import RankMemory, check_memory, plan_memory
+from hidream_server.layouts.memory import Room, check_memory, plan_memory
 from hidream_server.model_directory.description import Component, ModelDescription, Variant
 from tests.layouts.configs import HIDREAM
 
@@ -38,23 +38,53 @@ def model() -> ModelDescription:
     )
 
 
-def plan(model: ModelDescription, layout: str) -> list[RankMemory]:
-    return plan_memory(model, Layout.parse(layout), dtype_bytes=2, prompt_cache_bytes=2**29)
+def room(gib: float | None, offload: str = "auto") -> Room:
+    return Room(
+        device_bytes=None if gib is None else int(gib * 2**30),
+        dtype_bytes=2,
+        prompt_cache_bytes=2**29,
+        offload=offload,
+    )
 
 
-def test_one_card_of_64_gb_is_not_enough_and_one_of_80_is(model):
-    ranks = plan(model, "tp1")
+def check(model: ModelDescription, name: str, room: Room) -> None:
+    layout = Layout.parse(name)
+    check_memory(plan_memory(model, layout, room), room, layout)
+
+
+def test_without_waiting_one_card_of_64_gb_is_not_enough_and_one_of_80_is(model):
     with pytest.raises(LayoutUnavailableError, match=r"rank 0 needs 63\.\d GB .* 63\.2 GB"):
-        check_memory(ranks, 64 * 2**30, Layout())
-    check_memory(ranks, 80 * 2**30, Layout())
+        check(model, "tp1", room(64, "never"))
+    check(model, "tp1", room(80, "never"))
+
+
+def test_one_card_of_64_gb_is_enough_when_as_little_as_it_takes_waits(model):
+    [rank] = plan_memory(model, Layout(), room(64))
+    assert set(rank.waiting) == {"text_encoder", "text_encoder_2"}
+    [rank] = plan_memory(model, Layout(), room(60))
+    assert set(rank.waiting) == {"text_encoder_3", "text_encoder_4"}
+    check(model, "tp1", room(60))
+
+
+def test_the_largest_that_waits_has_room_for_its_visit(model):
+    [all_wait] = plan_memory(model, Layout(), room(None, "always"))
+    [none_wait] = plan_memory(model, Layout(), room(None, "never"))
+    sizes = {name: 2 * count for name, count in PARAMETERS.items()}
+    assert all_wait.components == {"vae": sizes["vae"]}
+    assert set(none_wait.components) == set(PARAMETERS) - {"transformer"}
+    assert none_wait.waiting == {}
+    moved = sizes["text_encoder"] + sizes["text_encoder_2"] + sizes["text_encoder_3"]
+    assert none_wait.total - all_wait.total == moved
+    with pytest.raises(LayoutUnavailableError, match="does not fit"):
+        check(model, "tp1", room(all_wait.total / 2**30))
 
 
 def test_four_cards_of_32_gb_are_enough(model):
-    check_memory(plan(model, "tp4"), 32 * 2**30, Layout(tp=4))
+    check(model, "tp4", room(32, "never"))
 
 
 def test_every_component_is_on_one_rank_and_the_autoencoder_on_the_first(model):
-    ranks = plan(model, "tp4")
+    ranks = plan_memory(model, Layout(tp=4), room(32))
     names = [name for rank in ranks for name in rank.components]
     assert sorted(names) == sorted(set(PARAMETERS) - {"transformer"})
     assert "vae" in ranks[0].components
@@ -64,5 +94,7 @@ def test_every_component_is_on_one_rank_and_the_autoencoder_on_the_first(model):
     }
 
 
-def test_what_is_not_known_is_not_refused(model):
-    check_memory(plan(model, "tp1"), None, Layout())
+def test_what_is_not_known_is_not_refused_and_nothing_waits(model):
+    check(model, "tp1", room(None))
+    [rank] = plan_memory(model, Layout(), room(None))
+    assert rank.waiting == {}

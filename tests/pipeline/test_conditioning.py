@@ -48,7 +48,9 @@ class Encoder(Module):
 
 def encoder(cache_bytes: int) -> tuple[PromptEncoder, Encoder]:
     module = Encoder()
-    part = TextEncoder(tokenizer=lambda text, **_: Tokens(text[0]), module=module)
+    part = TextEncoder(
+        tokenizer=lambda text, **_: Tokens(text[0]), module=module, device=torch.device("cpu")
+    )
     kinds = (CLIP_L, CLIP_G, T5, LLAMA)
     return PromptEncoder({kind.name: part for kind in kinds}, cache_bytes), module
 

@@ -38,11 +38,12 @@ def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> No
 
 def _run(serving: Serving, width: int, height: int, steps: int) -> Iterator[LayoutTiming]:
     devices, model = serving.devices, serving.model
+    layouts = filter(serving.fits, possible(model.transformer, len(devices.ids)))
     bench = LayoutBench(
         model_path=str(model.path),
         extra_model_path=str(model.extra_path) if model.extra_path else None,
         device_type=devices.kind.name,
-        layouts=[str(layout) for layout in possible(model.transformer, len(devices.ids))],
+        layouts=[str(layout) for layout in layouts],
         width=width,
         height=height,
         steps=steps,

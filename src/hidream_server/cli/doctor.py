@@ -7,6 +7,7 @@ from hidream_server.cli.serving import Serving, decide
 from hidream_server.settings import Settings
 
 _GIB = 2**30
+_GB = 1e9
 
 
 def run_doctor(settings: Settings) -> None:
@@ -28,11 +29,18 @@ def _print_serving(console: Console, serving: Serving) -> None:
         f"device:  {devices.kind.name} {','.join(str(i) for i in devices.ids)}"
         f" ({devices.reason}), {devices.kind.dtype}"
     )
-    console.print(_memory_table(serving))
+    console.print(_component_table(serving))
+    console.print(
+        f"layout:  {serving.layout}, on {len(serving.used)} of {len(devices.ids)} devices"
+    )
+    if serving.project is None:
+        _print_ranks(console, serving)
+    else:
+        console.print(f"project: {serving.project}, which decides what it holds in memory")
     console.print("This can be served.")
 
 
-def _memory_table(serving: Serving) -> Table:
+def _component_table(serving: Serving) -> Table:
     table = Table("component", "class", "parameters", "memory (GiB)")
     total = 0
     for component in serving.model.components:
@@ -43,3 +51,21 @@ def _memory_table(serving: Serving) -> Table:
         )
     table.add_row("together", "", "", f"{total / _GIB:.3f}")
     return table
+
+
+def _print_ranks(console: Console, serving: Serving) -> None:
+    table = Table(
+        *("rank", "transformer, GB", "beside it, GB", "cache and work, GB", "in all, GB")
+    )
+    plan = serving.memory(serving.layout)
+    for rank in plan:
+        sizes = (rank.transformer, rank.beside, rank.prompt_cache + rank.working, rank.total)
+        table.add_row(str(rank.rank), *(f"{size / _GB:.2f}" for size in sizes))
+    console.print(table)
+    waiting = [name for rank in plan for name in rank.waiting]
+    if waiting:
+        console.print(f"Waiting in the host's memory between prompts: {', '.join(waiting)}")
+    if serving.room.device_bytes is None:
+        console.print("How much memory a device has is not known here.")
+    else:
+        console.print(f"Of each device's memory {serving.room.usable / _GB:.1f} GB can be used.")

@@ -108,7 +108,8 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
         )
 
     # A project falls back by itself, task by task.
-    rungs = [serving.layout] if by_project else ladder(serving.layout, serving.model.transformer)
+    config = serving.model.transformer
+    rungs = [serving.layout] if by_project else ladder(serving.layout, config, serving.fits)
     layouts = LayoutLadder(rungs, settings.layout_tries, settings.layout_cool_down_s)
     running = RunningTasks(queue, pictures)
     device = devices.kind.name.upper()

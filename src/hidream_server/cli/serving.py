@@ -19,7 +19,7 @@ from hidream_server.errors import ConfigurationError, LayoutUnavailableError, Po
 from hidream_server.ipc.messages import LoadModel, LoadProject
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
-from hidream_server.layouts.memory import check_memory, plan_memory
+from hidream_server.layouts.memory import RankMemory, Room, check_memory, fits, plan_memory
 from hidream_server.model_directory.choice import choose_model
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.settings import Settings
@@ -39,6 +39,7 @@ class Serving:
     devices: DeviceChoice
     #: How the group splits the work, if all is well.
     layout: Layout
+    room: Room
     #: The folder of the user's own project that is to paint, if one is.
     project: Path | None = None
 
@@ -46,6 +47,13 @@ class Serving:
     def used(self) -> tuple[int, ...]:
         """The devices that the layout has work for."""
         return self.devices.ids[: self.layout.ranks]
+
+    def memory(self, layout: Layout) -> list[RankMemory]:
+        """Return what each rank of a resident group with this layout holds."""
+        return plan_memory(self.model, layout, self.room)
+
+    def fits(self, layout: Layout) -> bool:
+        return fits(self.memory(layout), self.room)
 
     def load_command(self, layout: Layout) -> LoadModel | LoadProject:
         """Return what each rank of a group with this layout is told first."""
@@ -62,9 +70,13 @@ class Serving:
             extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
             device_type=self.devices.kind.name,
             layout=str(layout),
+            waiting_encoders=self._waiting(layout),
             log_level=self.settings.log_level,
-            prompt_cache_bytes=self.settings.prompt_cache_mb * 2**20,
+            prompt_cache_bytes=self.room.prompt_cache_bytes,
         )
+
+    def _waiting(self, layout: Layout) -> list[str]:
+        return [name for rank in self.memory(layout) for name in rank.waiting]
 
     def announce(self) -> None:
         """Say in the log what is served; loudly if it is the demo model."""
@@ -77,6 +89,8 @@ class Serving:
         ]
         if idle := devices.ids[self.layout.ranks :]:
             lines.append(f"idle: {devices.kind.name} device {','.join(str(n) for n in idle)}")
+        if self.project is None and (waiting := self._waiting(self.layout)):
+            lines.append(f"waiting in the host's memory between prompts: {', '.join(waiting)}")
         lines += devices.kind.doubts(os.environ)
         if model.is_demo:
             lines.append(DEMO_NOTICE)
@@ -87,24 +101,37 @@ class Serving:
 def decide(settings: Settings) -> Serving:
     """Return the serving for these settings; raise ConfigurationError for what cannot be."""
     require_torch()
-    project = None
-    if settings.executor == "project" or settings.project_path is not None:
-        project = find_project(settings.project_path)
+    project = _project(settings)
     model = choose_model(settings)
     devices = choose_devices(settings, demo=model.is_demo)
-    layout = choose_layout(settings, model, len(devices.ids))
-    if settings.executor == "resident":
-        cache_bytes = settings.prompt_cache_mb * 2**20
-        plan = plan_memory(model, layout, devices.kind.dtype_bytes, cache_bytes)
-        check_memory(plan, devices.kind.memory(devices.ids[: layout.ranks]), layout)
-        return Serving(settings, model, devices, layout)
+    room = Room(
+        device_bytes=devices.kind.memory(devices.ids),
+        dtype_bytes=devices.kind.dtype_bytes,
+        prompt_cache_bytes=settings.prompt_cache_mb * 2**20,
+        offload=settings.offload_encoders,
+    )
+    cards = len(devices.ids)
+    layout = choose_layout(
+        settings, model, cards, lambda layout: fits(plan_memory(model, layout, room), room)
+    )
+    if project is None:
+        check_memory(plan_memory(model, layout, room), room, layout)
     # What a project holds in memory is its own business: it may offload what does not fit.
-    if layout.cfg * layout.sp > 1:
+    elif layout.cfg * layout.sp > 1:
         raise LayoutUnavailableError(
             f"The layout {layout} is not possible with --executor project: the project knows"
             " tp and ep only."
         )
-    return Serving(settings, model, devices, layout, project)
+    return Serving(settings, model, devices, layout, room, project)
+
+
+def _project(settings: Settings) -> Path | None:
+    """Return the folder that is to paint, if one is; one that is given must exist anyway."""
+    if settings.executor == "project":
+        return find_project(settings.project_path)
+    if settings.project_path is not None:
+        find_project(settings.project_path)
+    return None
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -23,6 +23,8 @@ class LoadModel(Message, frozen=True, kw_only=True):
     device_type: str
     #: How the ranks split the work, like tp4-ep2.
     layout: str
+    #: Text encoders that wait in the host's memory, by component name.
+    waiting_encoders: list[str]
     log_level: str
     prompt_cache_bytes: int
 

@@ -1,5 +1,6 @@
 """Which layouts a model and a number of cards allow, and which one is taken."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 
@@ -23,8 +24,12 @@ _SIZES = {"cfg": (1, 2), "sp": (1, 2, 4, 5, 8), "tp": (1, 2, 4, 5), "ep": (1, 2,
 _CARD = (140e12, 80e9)
 
 
-def choose_layout(settings: Settings, model: ModelDescription, cards: int) -> Layout:
+def choose_layout(
+    settings: Settings, model: ModelDescription, cards: int, fits: Callable[[Layout], bool]
+) -> Layout:
     """Return the layout that these settings ask for on so many cards.
+
+    `fits` tells whether there is memory for a layout; only the fastest is chosen by it.
 
     Raises LayoutUnavailableError, with the possible ones, for what model or cards do not allow.
     """
@@ -36,7 +41,9 @@ def choose_layout(settings: Settings, model: ModelDescription, cards: int) -> La
     if settings.layout == "fast":
         rows = 2 if model.variant.default_guidance > 1 else 1
         picture = Picture(image_tokens=model.max_image_tokens, text_tokens=TEXT_TOKENS, rows=rows)
-        return fastest(config, cards, picture)
+        every = possible(config, cards)
+        # Where nothing fits, the check of the memory says so with its numbers.
+        return fastest(config, list(filter(fits, every)) or every, picture)
     if settings.layout is not None:
         layout = Layout.parse(settings.layout)
     else:
@@ -84,19 +91,19 @@ def documented(config: TransformerConfig, cards: int) -> Layout:
     return max(fitting, key=lambda layout: layout.ranks)
 
 
-def fastest(config: TransformerConfig, cards: int, picture: Picture) -> Layout:
-    """Return the layout whose step is shortest, by formulas; the smaller of equal ones."""
+def fastest(config: TransformerConfig, layouts: Iterable[Layout], picture: Picture) -> Layout:
+    """Return the layout whose step is shortest, by formulas; the first of equal ones."""
     return min(
-        possible(config, cards),
+        layouts,
         key=lambda layout: step_cost(config, layout, picture).seconds(*_CARD),
     )
 
 
-def ladder(top: Layout, config: TransformerConfig) -> list[Layout]:
-    """Return the layouts to fall back on, from one down to a single card."""
+def ladder(top: Layout, config: TransformerConfig, fits: Callable[[Layout], bool]) -> list[Layout]:
+    """Return the layouts to fall back on, from one down to the smallest that fits."""
     smaller = [
         layout
         for layout in DOCUMENTED.values()
-        if layout.ranks < top.ranks and not obstacle(layout, config, top.ranks)
+        if layout.ranks < top.ranks and not obstacle(layout, config, top.ranks) and fits(layout)
     ]
     return [top, *sorted(smaller, key=lambda layout: -layout.ranks)]

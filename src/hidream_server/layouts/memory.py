@@ -1,10 +1,13 @@
 """What each rank must hold under a layout, computed before anything is loaded.
 
 Weights are exact. Working memory is an estimate from the largest tensors of a step and of decoding.
+Text encoders for which there is no room wait in the host's memory and visit the device.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations
 
 from hidream_server.errors import LayoutUnavailableError
 from hidream_server.layouts.layout import Layout
@@ -27,29 +30,49 @@ _GB = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a rank may fill, in bytes, and with what."""
+
+    #: Of the smallest device, None where nobody says.
+    device_bytes: int | None
+    dtype_bytes: int
+    prompt_cache_bytes: int
+    #: Whether text encoders wait in the host's memory: auto, always, never.
+    offload: str = "auto"
+
+    @property
+    def usable(self) -> float:
+        return math.inf if self.device_bytes is None else _USABLE * self.device_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankMemory:
-    """Bytes of one rank."""
+    """Bytes of one rank's device."""
 
     rank: int
     transformer: int
     #: By name, what else it holds.
     components: dict[str, int]
+    #: By name, what waits in the host's memory and is on the device one at a time.
+    waiting: dict[str, int]
     working: int
     prompt_cache: int
 
     @property
+    def beside(self) -> int:
+        """Of encoders and autoencoder, the most that is on the device at once."""
+        return sum(self.components.values()) + max(self.waiting.values(), default=0)
+
+    @property
     def total(self) -> int:
-        held = self.transformer + sum(self.components.values())
-        return held + self.working + self.prompt_cache
+        return self.transformer + self.beside + self.working + self.prompt_cache
 
 
-def plan_memory(
-    model: ModelDescription, layout: Layout, dtype_bytes: int, prompt_cache_bytes: int
-) -> list[RankMemory]:
-    """Return what each rank of a group holds."""
+def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[RankMemory]:
+    """Return what each rank of a group holds, whether there is room for it or not."""
     weights = expected_weights(model.transformer)
     sizes = {
-        part.name: part.parameters * dtype_bytes
+        part.name: part.parameters * room.dtype_bytes
         for part in model.components
         if part.name != TRANSFORMER.name
     }
@@ -59,29 +82,56 @@ def plan_memory(
     for rank in range(layout.ranks):
         mine = {name: sizes[name] for name, owner in owners.items() if owner == rank}
         parameters = rank_parameters(weights.items(), experts, layout, rank)
-        plan.append(
+        working = _working(model, layout, room.dtype_bytes, decodes=VAE.name in mine)
+        leaner = (
             RankMemory(
                 rank=rank,
-                transformer=parameters * dtype_bytes,
-                components=mine,
-                working=_working(model, layout, dtype_bytes, decodes=VAE.name in mine),
-                prompt_cache=prompt_cache_bytes,
+                transformer=parameters * room.dtype_bytes,
+                components={name: size for name, size in mine.items() if name not in waiting},
+                waiting={name: mine[name] for name in waiting},
+                working=working,
+                prompt_cache=room.prompt_cache_bytes,
             )
+            for waiting in _waiting(mine, room.offload)
         )
+        plan.append(_first_that_fits(leaner, room.usable))
     return plan
 
 
-def check_memory(plan: Sequence[RankMemory], available: int | None, layout: Layout) -> None:
+def _waiting(sizes: dict[str, int], offload: str) -> list[tuple[str, ...]]:
+    """Return which components may wait together, those with the fewest bytes to move first."""
+    encoders = [name for name in sizes if name != VAE.name]
+    if offload == "never":
+        return [()]
+    if offload == "always":
+        return [tuple(encoders)]
+    counts = range(len(encoders) + 1)
+    together = chain.from_iterable(combinations(encoders, count) for count in counts)
+    return sorted(together, key=lambda names: sum(sizes[name] for name in names))
+
+
+def _first_that_fits(plans: Iterator[RankMemory], usable: float) -> RankMemory:
+    """Return the last, which is the leanest, if none fits."""
+    for plan in plans:
+        if plan.total <= usable:
+            break
+    return plan
+
+
+def fits(plan: Sequence[RankMemory], room: Room) -> bool:
+    return all(rank.total <= room.usable for rank in plan)
+
+
+def check_memory(plan: Sequence[RankMemory], room: Room, layout: Layout) -> None:
     """Raise LayoutUnavailableError, with the numbers, for a rank that holds more than there is."""
-    if available is None:
+    if fits(plan, room):
         return
-    fullest, usable = max(plan, key=lambda rank: rank.total), _USABLE * available
-    if fullest.total > usable:
-        raise LayoutUnavailableError(
-            f"The layout {layout} does not fit: rank {fullest.rank} needs"
-            f" {fullest.total / _GB:.1f} GB and of its device {usable / _GB:.1f} GB can be used."
-            " Use more devices, or a layout with a larger tp."
-        )
+    fullest = max(plan, key=lambda rank: rank.total)
+    raise LayoutUnavailableError(
+        f"The layout {layout} does not fit: rank {fullest.rank} needs"
+        f" {fullest.total / _GB:.1f} GB and of its device {room.usable / _GB:.1f} GB can be used."
+        " Use more devices, or a layout with a larger tp."
+    )
 
 
 def _working(model: ModelDescription, layout: Layout, dtype_bytes: int, decodes: bool) -> int:

@@ -6,12 +6,11 @@ Knows the encoders' conventions; knows nothing of steps, devices of other ranks,
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from cachetools import LRUCache
 from torch import Tensor
-from torch.nn import Module
 
 from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, ComponentKind
 from hidream_server.model_directory.description import TEXT_TOKENS
@@ -71,10 +70,12 @@ class TextEncoder:
     """One of the four encoders with its tokenizer."""
 
     tokenizer: Tokenizer
-    module: Module
+    #: A transformers text encoder, or what calls one.
+    module: Callable[..., Any]
+    device: torch.device
 
     def tokens(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """Return ids and mask, each [1, TEXT_TOKENS], on the encoder's device."""
+        """Return ids and mask, each [1, TEXT_TOKENS], on the device."""
         tokens = self.tokenizer(
             [prompt],
             padding="max_length",
@@ -85,8 +86,7 @@ class TextEncoder:
         )
         if tokens.attention_mask.all() and len(self.tokenizer(prompt).input_ids) > TEXT_TOKENS:
             logger.warning("The prompt is longer than the %d tokens that count", TEXT_TOKENS)
-        device = next(self.module.parameters()).device
-        return tokens.input_ids.to(device), tokens.attention_mask.to(device)
+        return tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
 
 
 class PromptEncoder:

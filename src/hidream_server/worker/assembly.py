@@ -1,5 +1,7 @@
 """Loads what a rank holds under a layout, and puts it together as a model runner."""
 
+from collections.abc import Collection
+
 from hidream_server.layouts.placement import place_components
 from hidream_server.model.loading import load_model
 from hidream_server.model_directory.components import TRANSFORMER
@@ -17,8 +19,12 @@ def assemble(
     device: RankDevice,
     expert_product: str,
     prompt_cache_bytes: int,
+    waiting: Collection[str] = (),
 ) -> ModelRunner:
-    """Load this rank's part; all ranks do so together. Raises what the libraries raise."""
+    """Load this rank's part; all ranks do so together. Raises what the libraries raise.
+
+    `waiting` names text encoders that stay in the host's memory between prompts.
+    """
     transformer = description.component(TRANSFORMER.name)
     others = [part for part in description.components if part.name != TRANSFORMER.name]
     owners = place_components({part.name: part.parameters for part in others}, place.layout.ranks)
@@ -26,7 +32,7 @@ def assemble(
     mine = {name for name, rank in owners.items() if rank == place.rank}
     return ModelRunner(
         load_network(transformer.path, transformer.files, place, *where, expert_product),
-        load_model(description, *where, mine),
+        load_model(description, *where, mine, waiting),
         Spread(owners, place.world, *where),
         description,
         device,

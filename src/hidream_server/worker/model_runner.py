@@ -49,7 +49,7 @@ class ModelRunner:
         self._description = description
         self._device = device
         encoders = {
-            name: TextEncoder(tokenizer=tokenizer, module=module)
+            name: TextEncoder(tokenizer=tokenizer, module=module, device=device.torch_device)
             for name, (tokenizer, module) in model.text_encoders.items()
         }
         self._prompts = PromptEncoder(encoders, prompt_cache_bytes, spread)

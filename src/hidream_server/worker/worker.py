@@ -191,6 +191,13 @@ def _load_runner(load: LoadModel) -> ModelRunner:
     kind = KINDS[load.device_type]
     device = open_device(kind, int(os.environ["LOCAL_RANK"]))
     place = take_place(Layout.parse(load.layout), int(os.environ["RANK"]))
-    runner = assemble(description, place, device, kind.expert_product, load.prompt_cache_bytes)
+    runner = assemble(
+        description,
+        place,
+        device,
+        kind.expert_product,
+        load.prompt_cache_bytes,
+        load.waiting_encoders,
+    )
     logger.info("Warm after %.2f s", runner.warm_up())
     return runner

@@ -22,8 +22,8 @@ def find_project(given: Path | None) -> Path:
             return place.resolve()
     looked = ", ".join(str(place) for place in places)
     raise ProjectPathError(
-        f"There is no {_SCRIPT} in {looked}: give the HiDream-I1 project with -p, or leave out"
-        " --executor project."
+        f"There is no {_SCRIPT} in {looked}: give the HiDream-I1 project with -p, or leave out -p"
+        " and --executor project, and the model is served without one."
     )
 
 
