@@ -19,7 +19,9 @@ from hidream_server.settings import Settings
 def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> None:
     """Print step time, weights and traffic of each layout; raise ConfigurationError if none."""
     serving = decide(settings)
-    timings = list(_run(serving, width, height, steps))
+    config, cards = serving.model.transformer, len(serving.devices.ids)
+    layouts = [str(layout) for layout in possible(config, cards) if serving.fits(layout)]
+    timings = list(run_layouts(serving, layouts, width, height, steps))
     if not timings:
         raise ConfigurationError("No layout could be timed; the lines above say why.")
     table = Table("layout", "step (ms)", "transformer (MB per rank)", "sent (MB per step)")
@@ -36,14 +38,16 @@ def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> No
     console.print(f"Fastest here for one guided picture of {width}x{height}: {best.layout}")
 
 
-def _run(serving: Serving, width: int, height: int, steps: int) -> Iterator[LayoutTiming]:
+def run_layouts(
+    serving: Serving, layouts: list[str], width: int, height: int, steps: int
+) -> Iterator[LayoutTiming]:
+    """Yield the timing of each layout in turn; one may be named again."""
     devices, model = serving.devices, serving.model
-    layouts = filter(serving.fits, possible(model.transformer, len(devices.ids)))
     bench = LayoutBench(
         model_path=str(model.path),
         extra_model_path=str(model.extra_path) if model.extra_path else None,
         device_type=devices.kind.name,
-        layouts=[str(layout) for layout in layouts],
+        layouts=layouts,
         width=width,
         height=height,
         steps=steps,

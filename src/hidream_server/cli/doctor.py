@@ -54,9 +54,7 @@ def _component_table(serving: Serving) -> Table:
 
 
 def _print_ranks(console: Console, serving: Serving) -> None:
-    table = Table(
-        *("rank", "transformer, GB", "beside it, GB", "cache and work, GB", "in all, GB")
-    )
+    table = Table(*("rank", "transformer, GB", "beside it, GB", "cache and work, GB", "in all, GB"))
     plan = serving.memory(serving.layout)
     for rank in plan:
         sizes = (rank.transformer, rank.beside, rank.prompt_cache + rank.working, rank.total)
