@@ -21,6 +21,7 @@ TEXTS = {
     "layout": "cfg2-sp4",
     "tp_size": "2",
     "ep_size": "2",
+    "replicas": "2",
     "offload_encoders": "always",
     "port": "9000",
     "host": "127.0.0.1",

@@ -103,6 +103,9 @@ class Settings(BaseModel):
     ep_size: int | None = _option(
         None, "expert parallel size (default: by the number of devices)", ge=1
     )
+    replicas: int = _option(
+        1, "worker groups, each with its share of the devices and a picture of its own", ge=1
+    )
     offload_encoders: str = _option(
         "auto",
         "whether text encoders wait in the host's memory between prompts: auto, for those that"

@@ -126,6 +126,21 @@ def test_a_project_takes_no_layout_that_is_not_its_own(tmp_path):
         decide(settings)
 
 
+@pytest.mark.parametrize(
+    ("count", "replicas", "layout", "groups"),
+    [(3, 3, "tp1", [(0,), (1,), (2,)]), (5, 2, "tp2", [(0, 1), (2, 3)]), (2, 1, "tp2", [(0, 1)])],
+)
+def test_every_replica_has_devices_of_its_own(count, replicas, layout, groups):
+    serving = decide(Settings(**DEMO, device_count=count, device_type="cpu", replicas=replicas))
+    assert (str(serving.layout), serving.replica_devices) == (layout, groups)
+    assert serving.used == tuple(range(len(groups) * len(groups[0])))
+
+
+def test_more_replicas_than_devices_are_refused():
+    with pytest.raises(LayoutUnavailableError, match=r"3 replicas .* there are 2"):
+        decide(Settings(**DEMO, device_count=2, device_type="cpu", replicas=3))
+
+
 def test_devices_without_work_are_named(monkeypatch, caplog):
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1, 2})
     serving = decide(Settings(**DEMO, device_count=3, device_type="cpu"))

@@ -1,4 +1,4 @@
-"""What the vendors' tools say of memory, and nothing where they say nothing."""
+"""What the vendors' tools say of memory and health, and nothing where they say nothing."""
 
 import subprocess
 
@@ -50,6 +50,22 @@ def test_a_tool_that_says_nothing_is_no_fault(says, kind, monkeypatch):
     monkeypatch.setattr("hidream_server.devices.cuda._devices", lambda: ["0"])
     says("No devices were found")
     assert kind.memory((0,)) is None
+    assert kind.complaints((0,)) == []
+
+
+@pytest.mark.parametrize(("health", "count"), [("OK", 0), ("Alarm", 2), ("Critical", 2)])
+def test_an_npu_that_is_not_well_is_complained_of(says, health, count):
+    asked = says(f"\tHealth Status                  : {health}\n\tError Code : NA\n")
+    found = NPU.complaints((0, 1))
+    assert [command[-1] for command in asked] == ["0", "1"]
+    assert found == [f"npu-smi says of npu {n}: health {health}." for n in range(count)]
+
+
+def test_memory_errors_of_a_gpu_are_complained_of(says, monkeypatch):
+    monkeypatch.setattr("hidream_server.devices.cuda._devices", lambda: ["3", "5", "7"])
+    says("0\n[N/A]\n12\n")
+    [found] = CUDA.complaints((0, 1, 2))
+    assert "12 uncorrected memory errors of cuda 2" in found
 
 
 def test_a_tool_that_is_absent_or_hangs_or_fails_says_nothing():

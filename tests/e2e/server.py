@@ -85,6 +85,14 @@ class Server:
             time.sleep(_POLL_S)
         raise TimeoutError(f"task {task_id} is {status}:\n{self.console()}")
 
+    def wait_health(self, **fields: Any) -> None:
+        """Wait until /health says all of this."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not fields.items() <= (health := self.client.get("/health").json()).items():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{fields} is not in {health}:\n{self.console()}")
+            time.sleep(_POLL_S)
+
     def pictures(self, task_id: str) -> list[bytes]:
         """Wait for a task's pictures and fetch them by their own links."""
         status = self.wait_status(task_id, "completed", "failed")

@@ -36,7 +36,7 @@ from tests.engine.fake_ranks import (
     frame,
     well_behaved,
 )
-from tests.support import params
+from tests.support import Clock, params
 
 DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
 
@@ -52,6 +52,8 @@ class Stage:
         rungs: Sequence[Layout],
     ) -> None:
         self.launcher = launcher
+        #: The clock of the ladder's cool-down.
+        self.cooling = Clock()
         #: Of each group that was started.
         self.layouts: list[str] = []
         self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_crashes=3)
@@ -60,7 +62,7 @@ class Stage:
             self.queue,
             RunningTasks(self.queue, self.pictures),
             self.new_group,
-            LayoutLadder(rungs, tries=2, cool_down_s=0.2),
+            LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
         )
 
@@ -477,6 +479,8 @@ def test_an_idle_group_climbs_back_without_losing_a_task(play: Callable[..., Sta
     async def scenario(stage: Stage) -> None:
         first = stage.submit()
         await stage.until(first, TaskState.COMPLETED)
+        assert stage.layouts == ["tp4", "tp4", "tp2"]
+        stage.cooling.now = 100
         while stage.supervisor.health.now.state is not EngineState.HEALTHY:
             await asyncio.sleep(0.005)
         assert stage.layouts == ["tp4", "tp4", "tp2", "tp4"]
@@ -491,21 +495,23 @@ def test_an_idle_group_climbs_back_without_losing_a_task(play: Callable[..., Sta
 def test_a_group_that_has_work_does_not_climb(play: Callable[..., Stage]) -> None:
     async def scenario(stage: Stage) -> None:
         tasks = [stage.submit() for _ in range(3)]
-        await stage.until(tasks[0], TaskState.PROCESSING, TaskState.COMPLETED)
-        await asyncio.sleep(0.3)
-        assert stage.layouts == ["tp4", "tp4", "tp2"]
+        await stage.until(tasks[0], TaskState.PROCESSING)
+        stage.cooling.now = 100
         go_on.set()
         for task_id in tasks:
             task = await stage.until(task_id, TaskState.COMPLETED)
             assert task.attempt == 1
+        assert done_by_the_smaller == tasks
 
     go_on = asyncio.Event()
+    done_by_the_smaller: list[str] = []
 
     async def slow(rank: FakeRank) -> None:
         await rank.hear()
         await rank.say(GroupReady(load_s=1, memory_bytes=1))
         while isinstance(command := await rank.hear(), StartTask):
             await go_on.wait()
+            done_by_the_smaller.append(command.task_id)
             await rank.do(command)
 
     play(scenario, FakeLauncher(cannot_start, cannot_start, slow, well_behaved), rungs=RUNGS)

@@ -113,6 +113,13 @@ def test_an_estimate_counts_what_waits_what_runs_and_what_comes_before(queue, cl
     ]
 
 
+def test_groups_share_what_waits_but_not_a_task(store, clock):
+    queue = TaskQueue(store, max_crashes=3, clock=clock, lanes=2)
+    queue.submit([params()] * 4)
+    one = params().cost * UNMEASURED_SPEED
+    assert queue.estimate([params()]) == [pytest.approx(3 * one)]
+
+
 def test_the_speed_follows_the_latest_tasks(queue, clock):
     queue.submit([params()] * 25)
     for _ in range(5):

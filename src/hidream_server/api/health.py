@@ -66,4 +66,6 @@ def health(services: ServicesDep) -> HealthAnswer:
         ),
         layout=engine.layout,
         wanted_layout=engine.wanted_layout,
+        replicas=engine.replicas,
+        replicas_ready=engine.replicas_ready,
     )

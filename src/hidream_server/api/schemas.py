@@ -137,6 +137,8 @@ class HealthAnswer(BaseModel):
     device: DeviceAnswer
     layout: str
     wanted_layout: str
+    replicas: int
+    replicas_ready: int
 
 
 class RootAnswer(BaseModel):

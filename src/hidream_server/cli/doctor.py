@@ -29,9 +29,13 @@ def _print_serving(console: Console, serving: Serving) -> None:
         f"device:  {devices.kind.name} {','.join(str(i) for i in devices.ids)}"
         f" ({devices.reason}), {devices.kind.dtype}"
     )
+    for complaint in devices.kind.complaints(devices.ids):
+        console.print(f"         {complaint}")
     console.print(_component_table(serving))
+    replicas = serving.settings.replicas
+    each = f" in each of {replicas} replicas" if replicas > 1 else ""
     console.print(
-        f"layout:  {serving.layout}, on {len(serving.used)} of {len(devices.ids)} devices"
+        f"layout:  {serving.layout}{each}, on {len(serving.used)} of {len(devices.ids)} devices"
     )
     if serving.project is None:
         _print_ranks(console, serving)

@@ -17,6 +17,7 @@ from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.engine.launchers.project import project_command
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.replicas import Replicas
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
@@ -61,12 +62,14 @@ def run_server(settings: Settings) -> None:
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
     settings = serving.settings
     store = TaskStore(open_database(settings.data_dir / "tasks.db"))
-    queue = TaskQueue(store, settings.max_crashes)
+    queue = TaskQueue(store, settings.max_crashes, lanes=settings.replicas)
     pictures = PictureFolder(settings.data_dir / "pictures")
     recovered = queue.recover()
     if recovered:
         logger.warning("%d task(s) of the last run are queued again", recovered)
-    supervisor = _supervisor(serving, queue, pictures)
+    engine = Replicas(
+        [_supervisor(serving, ids, queue, pictures) for ids in serving.replica_devices]
+    )
     services = Services(
         settings=settings,
         limits=Limits(settings, serving.model),
@@ -74,7 +77,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         devices=serving.devices,
         queue=queue,
         pictures=pictures,
-        health=lambda: supervisor.health.now,
+        health=lambda: engine.health,
     )
     http = _Http(
         uvicorn.Config(
@@ -86,11 +89,14 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         )
     )
     logger.info("Listening on %s port %d", settings.host, settings.port)
-    await _run(serving, http, supervisor, listener, startup)
+    await _run(serving, http, engine, listener, startup)
 
 
-def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> Supervisor:
-    settings, devices = serving.settings, serving.devices
+def _supervisor(
+    serving: Serving, ids: tuple[int, ...], queue: TaskQueue, pictures: PictureFolder
+) -> Supervisor:
+    """Return the supervisor of the group on these devices."""
+    settings, kind = serving.settings, serving.devices.kind
     deadlines = Deadlines(
         load_s=settings.load_timeout_s,
         step_s=settings.step_timeout_s,
@@ -103,7 +109,7 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
         return WorkerGroup(
             launcher=launcher,
             size=layout.ranks,
-            environment=devices.kind.environment(devices.ids[: layout.ranks]),
+            environment=kind.environment(ids[: layout.ranks]),
             greeting=serving.load_command(layout),
         )
 
@@ -112,45 +118,46 @@ def _supervisor(serving: Serving, queue: TaskQueue, pictures: PictureFolder) -> 
     rungs = [serving.layout] if by_project else ladder(serving.layout, config, serving.fits)
     layouts = LayoutLadder(rungs, settings.layout_tries, settings.layout_cool_down_s)
     running = RunningTasks(queue, pictures)
-    device = devices.kind.name.upper()
-    return Supervisor(queue, running, new_group, layouts, deadlines, device=device)
+    device = kind.name.upper()
+    where = f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else ""
+    return Supervisor(queue, running, new_group, layouts, deadlines, device=device, where=where)
 
 
 async def _run(
     serving: Serving,
     http: uvicorn.Server,
-    supervisor: Supervisor,
+    engine: Replicas,
     listener: socket.socket,
     startup: logging.Handler,
 ) -> None:
     """Answer HTTP for as long as the engine lives, a drain included."""
-    _stop_on_signals(supervisor, serving.settings.drain_timeout_s)
+    _stop_on_signals(engine, serving.settings.drain_timeout_s)
     answering = asyncio.create_task(http.serve(sockets=[listener]))
-    engine = asyncio.create_task(supervisor.run())
-    starting = asyncio.create_task(_follow_startup(supervisor, startup))
-    await asyncio.wait((answering, engine), return_when=asyncio.FIRST_COMPLETED)
-    supervisor.stop()
-    await asyncio.wait((engine,))
+    working = asyncio.create_task(engine.run())
+    starting = asyncio.create_task(_follow_startup(engine, startup))
+    await asyncio.wait((answering, working), return_when=asyncio.FIRST_COMPLETED)
+    engine.stop()
+    await asyncio.wait((working,))
     starting.cancel()
     http.should_exit = True
     await answering
-    engine.result()
+    working.result()
 
 
-def _stop_on_signals(supervisor: Supervisor, drain_s: float) -> None:
+def _stop_on_signals(engine: Replicas, drain_s: float) -> None:
     """Drain on the first signal; hand everything back at once on the second."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        again = supervisor.stopping
-        supervisor.stop(drain_s=0 if again else None)
+        again = engine.stopping
+        engine.stop(drain_s=0 if again else None)
         if again:
             logger.info("Stopping now")
         else:
             logger.info(
                 "Stopping: %d running task(s) may finish, within %.0f s; a second signal hands"
                 " them back to the queue now",
-                supervisor.running,
+                engine.running,
                 drain_s,
             )
 
@@ -159,6 +166,6 @@ def _stop_on_signals(supervisor: Supervisor, drain_s: float) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
-async def _follow_startup(supervisor: Supervisor, startup: logging.Handler) -> None:
-    await supervisor.ready.wait()
+async def _follow_startup(engine: Replicas, startup: logging.Handler) -> None:
+    await engine.wait_ready()
     end_startup_log(startup)

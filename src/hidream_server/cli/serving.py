@@ -44,9 +44,15 @@ class Serving:
     project: Path | None = None
 
     @property
+    def replica_devices(self) -> list[tuple[int, ...]]:
+        """The devices of each worker group; some may be left over."""
+        ids, ranks = self.devices.ids, self.layout.ranks
+        return [ids[n * ranks : (n + 1) * ranks] for n in range(self.settings.replicas)]
+
+    @property
     def used(self) -> tuple[int, ...]:
-        """The devices that the layout has work for."""
-        return self.devices.ids[: self.layout.ranks]
+        """The devices that there is work for."""
+        return tuple(device for devices in self.replica_devices for device in devices)
 
     def memory(self, layout: Layout) -> list[RankMemory]:
         """Return what each rank of a resident group with this layout holds."""
@@ -87,11 +93,13 @@ class Serving:
             f"on {devices.kind.name} device {','.join(str(n) for n in self.used)}"
             f" ({devices.reason}), layout {self.layout}, computing in {devices.kind.dtype}",
         ]
-        if idle := devices.ids[self.layout.ranks :]:
+        if self.settings.replicas > 1:
+            lines.append(f"{self.settings.replicas} replicas, each with its own picture")
+        if idle := devices.ids[len(self.used) :]:
             lines.append(f"idle: {devices.kind.name} device {','.join(str(n) for n in idle)}")
         if self.project is None and (waiting := self._waiting(self.layout)):
             lines.append(f"waiting in the host's memory between prompts: {', '.join(waiting)}")
-        lines += devices.kind.doubts(os.environ)
+        lines += devices.kind.complaints(devices.ids) + devices.kind.doubts(os.environ)
         if model.is_demo:
             lines.append(DEMO_NOTICE)
         for line in ("=" * 78, *lines, "=" * 78):
@@ -110,7 +118,7 @@ def decide(settings: Settings) -> Serving:
         prompt_cache_bytes=settings.prompt_cache_mb * 2**20,
         offload=settings.offload_encoders,
     )
-    cards = len(devices.ids)
+    cards = _cards(devices, settings.replicas)
     layout = choose_layout(
         settings, model, cards, lambda layout: fits(plan_memory(model, layout, room), room)
     )
@@ -123,6 +131,17 @@ def decide(settings: Settings) -> Serving:
             " tp and ep only."
         )
     return Serving(settings, model, devices, layout, room, project)
+
+
+def _cards(devices: DeviceChoice, replicas: int) -> int:
+    """Return how many devices each replica has."""
+    cards = len(devices.ids) // replicas
+    if cards == 0:
+        raise LayoutUnavailableError(
+            f"{replicas} replicas need as many devices, and there are {len(devices.ids)}: give"
+            " more with -d or -c, or fewer --replicas."
+        )
+    return cards
 
 
 def _project(settings: Settings) -> Path | None:

@@ -48,14 +48,27 @@ def _environment(devices: Sequence[int]) -> Mapping[str, str]:
 
 
 def _memory(devices: Sequence[int]) -> int | None:
-    """Ask nvidia-smi; its absence is no fault."""
+    sizes = [int(size) * 2**20 for size in _query("memory.total", devices) if size.isdigit()]
+    return min(sizes, default=None)
+
+
+def _complaints(devices: Sequence[int]) -> list[str]:
+    counts = _query("ecc.errors.uncorrected.volatile.total", devices)
+    return [
+        f"nvidia-smi counts {count} uncorrected memory errors of cuda {device} since the start."
+        for device, count in zip(devices, counts, strict=False)
+        if count.isdigit() and count != "0"
+    ]
+
+
+def _query(field: str, devices: Sequence[int]) -> list[str]:
+    """Ask nvidia-smi for a field of each device; its absence is no fault."""
     names = _devices()
     chosen = ",".join(names[device] for device in devices)
     said = ask(
-        *("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", chosen)
+        *("nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", "-i", chosen)
     )
-    sizes = [int(line) * 2**20 for line in (said or "").split() if line.isdigit()]
-    return min(sizes, default=None)
+    return (said or "").splitlines()
 
 
 CUDA = DeviceKind(
@@ -70,4 +83,5 @@ CUDA = DeviceKind(
     obstacle=_obstacle,
     environment=_environment,
     memory=_memory,
+    complaints=_complaints,
 )

@@ -77,6 +77,17 @@ def _memory(devices: Sequence[int]) -> int | None:
     return min(sizes, default=None)
 
 
+def _complaints(devices: Sequence[int]) -> list[str]:
+    """Ask npu-smi for each device's health; its absence is no fault."""
+    found = []
+    for device in devices:
+        said = ask("npu-smi", "info", "-t", "health", "-i", str(device)) or ""
+        health = re.search(r"^\s*Health(?: Status)?\s*:\s*(\S+)", said, re.MULTILINE)
+        if health and health[1].upper() != "OK":
+            found.append(f"npu-smi says of npu {device}: health {health[1]}.")
+    return found
+
+
 NPU = DeviceKind(
     name="npu",
     is_accelerator=True,
@@ -89,5 +100,6 @@ NPU = DeviceKind(
     obstacle=_obstacle,
     environment=_environment,
     memory=_memory,
+    complaints=_complaints,
     doubts=_doubts,
 )

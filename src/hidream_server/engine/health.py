@@ -32,6 +32,9 @@ class EngineHealth:
     #: What the group is started with, and what was asked for.
     layout: str = ""
     wanted_layout: str = ""
+    #: How many groups there are to be, and how many of them are ready.
+    replicas: int = 1
+    replicas_ready: int = 0
 
     @property
     def ready(self) -> bool:

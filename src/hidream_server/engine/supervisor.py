@@ -66,6 +66,7 @@ class Supervisor:
         deadlines: Deadlines,
         max_running: int = 1,
         device: str = "device",
+        where: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
@@ -74,8 +75,9 @@ class Supervisor:
         self._ladder = ladder
         self._deadlines = deadlines
         self._max_running = max_running
-        #: What people call one of the devices, for the log.
+        #: What people call one of the devices, and which this group has, for the log.
         self._device = device
+        self._name = f"Worker group on {where}" if where else "Worker group"
         self._clock = clock
         self._owner = socket.gethostname()[:64]
         self._group: WorkerGroup | None = None
@@ -103,7 +105,7 @@ class Supervisor:
         pause = _FIRST_PAUSE_S
         while not self.stopping:
             layout = self._ladder.layout
-            logger.info("Starting the worker group with layout %s", layout)
+            logger.info("%s starts with layout %s", self._name, layout)
             self.health.starting(str(layout))
             try:
                 async with self._new_group(layout) as self._group:
@@ -204,7 +206,7 @@ class Supervisor:
     async def _record(self, event: Event) -> None:
         match event:
             case GroupReady():
-                logger.info("Worker group ready: the model was loaded in %.1f s", event.load_s)
+                logger.info("%s ready: the model was loaded in %.1f s", self._name, event.load_s)
                 self.health.warm(event.memory_bytes)
                 self.ready.set()
             case LoadFailed():
@@ -222,7 +224,7 @@ class Supervisor:
 
     async def _after_loss(self, error: HiDreamError, pause: float) -> None:
         """Say why, give the running tasks back, and wait a little."""
-        logger.warning("Worker group lost: %s; another one starts in %.0f s", error, pause)
+        logger.warning("%s lost: %s; another one starts in %.0f s", self._name, error, pause)
         self.health.lost(str(error))
         if isinstance(error, EngineError) and self._ladder.failed():
             layout = self._ladder.layout

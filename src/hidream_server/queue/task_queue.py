@@ -35,11 +35,17 @@ class TaskQueue:
     """All tasks, as one worker group's supervisor and the HTTP side see them."""
 
     def __init__(
-        self, store: TaskStore, max_crashes: int, clock: Callable[[], float] = time.time
+        self,
+        store: TaskStore,
+        max_crashes: int,
+        clock: Callable[[], float] = time.time,
+        lanes: int = 1,
     ) -> None:
+        """`lanes` is how many worker groups take from it at once."""
         self._store = store
         self._max_crashes = max_crashes
         self._clock = clock
+        self._lanes = lanes
         self._listeners: list[Callable[[], object]] = []
 
     def on_submit(self, listener: Callable[[], object]) -> None:
@@ -70,11 +76,11 @@ class TaskQueue:
     def estimate(self, requests: Sequence[TaskParams]) -> list[float]:
         """Return the seconds until each of these would be done, if submitted now in this order."""
         speed = self._store.recent_speed(_SPEED_WINDOW) or UNMEASURED_SPEED
-        cost = self._store.waiting_cost()
+        ahead = self._store.waiting_cost()
         estimates = []
         for params in requests:
-            cost += params.cost
-            estimates.append(cost * speed)
+            estimates.append((ahead / self._lanes + params.cost) * speed)
+            ahead += params.cost
         return estimates
 
     def claim(self, owner: str, count: int) -> list[Task]:

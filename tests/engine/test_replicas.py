@@ -1,0 +1,99 @@
+"""Several supervisors on one queue: they work at once, stop together, and have one health."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from hidream_server.engine.health import EngineHealth, EngineState
+from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.replicas import Replicas, combined
+from hidream_server.engine.running_tasks import RunningTasks
+from hidream_server.engine.supervisor import Deadlines, Supervisor
+from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.ipc.messages import GroupReady, StartTask
+from hidream_server.layouts.layout import Layout
+from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.database import open_database
+from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.tasks import TaskStore
+from hidream_server.task import TaskState
+from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
+from tests.support import params
+
+
+def a_replica(queue: TaskQueue, pictures: PictureFolder, launcher: FakeLauncher) -> Supervisor:
+    def new_group(_layout: Layout) -> WorkerGroup:
+        return WorkerGroup(launcher, 1, {}, LOAD)
+
+    return Supervisor(
+        queue,
+        RunningTasks(queue, pictures),
+        new_group,
+        LayoutLadder([Layout()], tries=2, cool_down_s=100),
+        Deadlines(load_s=30, step_s=30, drain_s=30),
+    )
+
+
+def meeting(parties: int) -> tuple[Callable[[FakeRank], object], Counter[int]]:
+    """Return a script whose ranks begin only when so many have a task, and who did how many."""
+    barrier, done = asyncio.Barrier(parties), Counter[int]()
+
+    async def script(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=7))
+        while isinstance(command := await rank.hear(), StartTask):
+            await barrier.wait()
+            done[id(rank)] += 1
+            await rank.do(command)
+
+    return script, done
+
+
+def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        queue = TaskQueue(TaskStore(open_database(tmp_path / "tasks.db")), max_crashes=3)
+        pictures = PictureFolder(tmp_path / "pictures")
+        script, done = meeting(3)
+        supervisors = [a_replica(queue, pictures, FakeLauncher(script)) for _ in range(3)]
+        engine = Replicas(supervisors)
+        assert (engine.health.replicas, engine.health.replicas_ready) == (3, 0)
+        tasks = queue.submit([params(seed=seed) for seed in range(6)])
+        running = asyncio.create_task(engine.run())
+        async with asyncio.timeout(20):
+            await engine.wait_ready()
+            while queue.counts()[TaskState.COMPLETED] < len(tasks):
+                await asyncio.sleep(0.005)
+            assert engine.health.state is EngineState.HEALTHY
+            assert engine.health.replicas_ready == 3
+            engine.stop()
+            await running
+        assert sorted(done.values()) == [2, 2, 2]
+        assert all(queue.get(task.id).attempt == 1 for task in tasks)
+        assert engine.stopping
+        assert engine.running == 0
+
+    asyncio.run(main())
+
+
+def health(state: EngineState, since: float, warm: bool = True, memory: int = 1) -> EngineHealth:
+    return EngineHealth(state=state, since=since, warm=warm, memory_bytes=memory, reason=str(since))
+
+
+def test_the_health_is_that_of_the_worst_off_and_ready_if_any_is() -> None:
+    now = combined(
+        [
+            health(EngineState.HEALTHY, since=1, memory=5),
+            health(EngineState.DEGRADED, since=3, warm=False),
+            health(EngineState.DEGRADED, since=2, warm=False),
+        ]
+    )
+    assert (now.state, now.reason, now.memory_bytes) == (EngineState.DEGRADED, "2", 5)
+    assert now.ready
+    assert (now.replicas, now.replicas_ready) == (3, 1)
+
+
+def test_nobody_warm_is_not_ready() -> None:
+    now = combined([health(EngineState.STARTING, since=n, warm=False) for n in range(2)])
+    assert not now.ready
+    assert now.replicas_ready == 0
