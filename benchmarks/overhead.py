@@ -41,7 +41,9 @@ def server_picture(server: Server, task: TaskParams) -> NDArray[np.uint8]:
         guidance_scale=task.guidance_scale,
         seed=task.seed,
     )
-    while server.status(task_id)["status"] != "completed":
+    while (state := server.status(task_id)["status"]) != "completed":
+        if state == "failed":
+            raise RuntimeError(f"Task {task_id} failed.")
         time.sleep(POLL_S)
     data = server.client.get(f"/download/{task_id}").raise_for_status().content
     with Image.open(io.BytesIO(data)) as image:

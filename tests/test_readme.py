@@ -54,7 +54,9 @@ def test_the_meaning_of_every_option_is_its_help() -> None:
 
 
 def test_the_routes_table_is_the_code(readme: str) -> None:
-    documented = {row[0].strip("`") for row in rows(readme) if re.match(r"`(GET|POST) ", row[0])}
+    documented = {
+        row[0].strip("`") for row in rows(readme) if re.match(r"`(GET|POST|DELETE) ", row[0])
+    }
     declared = {
         f"{method} {route.path}"
         for module in (health, tasks, images)

@@ -26,6 +26,8 @@ _SHARD = 100
 #: The size of shard n: small pictures are cheap to learn from, so there are more of them; the
 #: largest are the hardest to get right, so there are many of them too.
 _KINDS = (0, 3, 0, 1, 3, 2, 0, 0, 3, 0, 1, 3, 2, 0, 3, 0)
+#: How many of the pictures of a size are objects: in large ones they are what is hardest to learn.
+_OBJECTS = (0.5, 0.5, 0.5, 0.75)
 
 
 def kind_of(number: int) -> int:
@@ -61,10 +63,11 @@ def make_measure(folder: Path, vae: AutoencoderKL, *, exported: bool) -> None:
 def _shard(encode: Callable[[Tensor], Tensor], number: int, seed: int) -> dict:
     rng = Random(seed * 1_000_003 + number)
     numbers = np.random.default_rng(rng.randrange(2**63))
-    height, width = settings.PICTURE_SIZES[kind_of(number)]
+    kind = kind_of(number)
+    height, width = settings.PICTURE_SIZES[kind]
     scenes, latents = [], []
     for _ in range(_SHARD):
-        scene = draw_scene(rng)
+        scene = draw_scene(rng, objects=_OBJECTS[kind])
         picture = torch.from_numpy(paint(scene, height, width, numbers))
         pixels = picture.permute(2, 0, 1)[None].float() / 127.5 - 1
         moments = encode(pixels.contiguous())

@@ -118,6 +118,14 @@ class TaskFailedError(RequestError):
     """The task failed; it has no picture."""
 
 
+class TaskCancelledError(RequestError):
+    """The task was cancelled; it has no picture."""
+
+
+class TaskEndedError(RequestError):
+    """The task has ended; it can no longer be cancelled."""
+
+
 class PictureNotFoundError(RequestError):
     """There is no such picture."""
 

@@ -46,6 +46,13 @@ def test_a_task_that_failed_has_no_picture(client, queue, running):
     assert "failed" in error_of(client.get(f"/download/{task.id}"), 409)["message"]
 
 
+def test_a_task_that_was_cancelled_has_no_picture(client, queue, running):
+    task = running()
+    queue.cancel(task.id)
+    error = error_of(client.get(f"/download/{task.id}"), 409)
+    assert error["code"] == "task_cancelled"
+
+
 def test_the_download_of_an_unknown_task_is_404(client):
     assert error_of(client.get("/download/nobody"), 404)["code"] == "task_not_found"
 

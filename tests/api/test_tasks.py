@@ -156,3 +156,40 @@ def test_an_unknown_task_is_404(client):
     error = error_of(client.get("/status/nobody"), 404)
     assert error["code"] == "task_not_found"
     assert "nobody" in error["message"]
+
+
+# Cancelling
+
+VERBS = pytest.mark.parametrize(
+    "verb", [("POST", "/cancel"), ("DELETE", "")], ids=["post", "delete"]
+)
+
+
+@VERBS
+def test_a_task_can_be_cancelled_queued_or_running_and_again(client, running, verb):
+    method, suffix = verb
+    claimed = running().id
+    queued = client.post("/submit", json={"prompt": "a"}).json()["task_id"]
+    for task_id in (claimed, queued):
+        answers = [client.request(method, f"/tasks/{task_id}{suffix}") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].json() == answers[1].json() == client.get(f"/status/{task_id}").json()
+        assert answers[0].json()["status"] == "cancelled"
+
+
+@VERBS
+def test_a_task_that_has_ended_is_not_cancelled(client, completed, verb):
+    method, suffix = verb
+    task_id = completed().id
+    error = error_of(client.request(method, f"/tasks/{task_id}{suffix}"), 409)
+    assert error["code"] == "task_ended"
+    assert "completed" in error["message"]
+    assert client.get(f"/status/{task_id}").json()["status"] == "completed"
+
+
+@VERBS
+def test_nobody_cannot_be_cancelled(client, verb):
+    method, suffix = verb
+    assert (
+        error_of(client.request(method, f"/tasks/nobody{suffix}"), 404)["code"] == "task_not_found"
+    )

@@ -108,11 +108,13 @@ def test_encoders_wait_where_the_device_has_no_room_for_them_all(monkeypatch, ca
     lacking = replace(CPU, memory=lambda _devices: int((rank.total - 1) / 0.92))
     monkeypatch.setattr("hidream_server.devices.choice.CPU", lacking)
     serving = decide(Settings(**DEMO))
-    waiting = serving.load_command(serving.layout).waiting_encoders
-    assert free.load_command(free.layout).waiting_encoders == []
-    assert len(waiting) == 2
+    offloaded = serving.load_command(serving.layout).offloaded_encoders
+    assert free.load_command(free.layout).offloaded_encoders == []
+    assert len(offloaded) == 2
     serving.announce()
-    assert f"waiting in the host's memory between prompts: {', '.join(waiting)}" in caplog.messages
+    assert (
+        f"offloaded to the host's memory between prompts: {', '.join(offloaded)}" in caplog.messages
+    )
     with pytest.raises(LayoutUnavailableError, match="does not fit"):
         decide(Settings(**DEMO, offload_encoders="never"))
 

@@ -100,13 +100,15 @@ def put_into(store: TaskStore, state: TaskState) -> Task:
         assert store.complete(claim_of(task), 150.0, ["a.png"], {"denoise_s": 2.0})
     elif state is TaskState.FAILED:
         assert store.fail(claim_of(task), 150.0, "out of memory")
+    elif state is TaskState.CANCELLED:
+        assert store.cancel(task.id, 150.0)
     found = store.get(task.id)
     assert found is not None
     assert found.state is state
     return found
 
 
-REACHABLE = [TaskState.QUEUED, TaskState.PROCESSING, TaskState.COMPLETED, TaskState.FAILED]
+STATES = list(TaskState)
 
 
 # Insert and read
@@ -140,16 +142,10 @@ def test_inserting_nothing_adds_nothing(store: TaskStore):
 
 def test_counts_name_every_state(store: TaskStore):
     assert store.counts() == dict.fromkeys(TaskState, 0)
-    for number, state in enumerate(reversed(REACHABLE), 1):
+    for number, state in enumerate(reversed(STATES), 1):
         for _ in range(number):
             put_into(store, state)
-    assert store.counts() == {
-        TaskState.FAILED: 1,
-        TaskState.COMPLETED: 2,
-        TaskState.PROCESSING: 3,
-        TaskState.QUEUED: 4,
-        TaskState.CANCELLED: 0,
-    }
+    assert store.counts() == {state: n for n, state in enumerate(reversed(STATES), 1)}
 
 
 # Claim
@@ -303,13 +299,14 @@ def test_an_attempt_or_a_task_that_never_was_changes_nothing(store: TaskStore, w
 # Transitions
 
 
-@pytest.mark.parametrize("state", [state for state in REACHABLE if not TRANSITIONS[state]])
+@pytest.mark.parametrize("state", [state for state in STATES if not TRANSITIONS[state]])
 def test_no_statement_leads_out_of_a_final_state(store: TaskStore, state: TaskState):
     task = put_into(store, state)
     for write in FENCED.values():
         assert write(store, claim_of(task)) is False
     assert store.reap(1e9) == 0
     assert store.reap(float("inf")) == 0
+    assert store.cancel(task.id, 1e9) is False
     assert store.claim("g", 10, 1e9, LEASE_S) == []
     assert store.get(task.id) == task
 
@@ -319,6 +316,18 @@ def test_no_statement_about_a_running_task_moves_a_queued_one(store: TaskStore, 
     [task] = queued(store)
     assert write(store, (task.id, 0)) is False
     assert store.get(task.id) == task
+
+
+@each_fenced
+@pytest.mark.parametrize("state", [TaskState.QUEUED, TaskState.PROCESSING])
+def test_a_cancelled_task_ends_then_and_there(store: TaskStore, state: TaskState, write):
+    task, other = put_into(store, state), put_into(store, state)
+    assert store.cancel(task.id, 170.0)
+    found = store.get(task.id)
+    assert (found.state, found.completed_at) == (TaskState.CANCELLED, 170.0)
+    assert write(store, claim_of(task)) is False
+    assert store.get(other.id) == other
+    assert store.cancel(str(uuid.uuid4()), 170.0) is False
 
 
 # Leases
@@ -336,10 +345,10 @@ def test_only_tasks_whose_lease_has_run_out_are_reaped(store: TaskStore):
 
 
 def test_at_the_end_of_time_everything_that_runs_is_reaped(store: TaskStore):
-    for state in REACHABLE:
+    for state in STATES:
         put_into(store, state)
         put_into(store, TaskState.PROCESSING)
-    assert store.reap(float("inf")) == len(REACHABLE) + 1
+    assert store.reap(float("inf")) == len(STATES) + 1
     counts = store.counts()
     assert counts[TaskState.PROCESSING] == 0
     assert (counts[TaskState.COMPLETED], counts[TaskState.FAILED]) == (1, 1)
@@ -391,7 +400,7 @@ def test_the_speed_of_a_task_that_was_retried_is_that_of_its_last_attempt(store:
 
 def test_everything_is_there_after_the_store_is_opened_again(open_store: Open):
     store = open_store()
-    before = [put_into(store, state) for state in (*reversed(REACHABLE), TaskState.QUEUED)]
+    before = [put_into(store, state) for state in (*reversed(STATES), TaskState.QUEUED)]
     again = open_store()
     assert [again.get(task.id) for task in before] == [store.get(task.id) for task in before]
     assert again.counts() == store.counts()
@@ -457,6 +466,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.fail(claim_of(task), self.now, "reason")
         self._ended(task, state=TaskState.FAILED, completed_at=self.now, error="reason")
 
+    @precondition(lambda self: self._open())
+    @rule(place=integers(0, 20))
+    def cancel(self, place: int) -> None:
+        tasks = self._open()
+        task = tasks[place % len(tasks)]
+        assert self.store.cancel(task.id, self.now)
+        self._ended(task, state=TaskState.CANCELLED, completed_at=self.now)
+
     @rule(seconds=integers(1, 40))
     def wait(self, seconds: int) -> None:
         self.now += seconds
@@ -485,6 +502,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _running(self) -> list[Task]:
         return [t for t in self.expected.values() if t.state is TaskState.PROCESSING]
+
+    def _open(self) -> list[Task]:
+        states = (TaskState.QUEUED, TaskState.PROCESSING)
+        return [t for t in self.expected.values() if t.state in states]
 
     def _pick(self, place: int) -> Task:
         tasks = self._running()

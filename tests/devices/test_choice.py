@@ -27,7 +27,7 @@ def kind(name: str, count: int, obstacle: str | None = None) -> DeviceKind:
         expert_product="loop",
         count=lambda: count,
         obstacle=lambda: obstacle,
-        environment=lambda devices: {},
+        environment=lambda devices, in_use: {},
     )
 
 

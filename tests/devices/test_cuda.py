@@ -56,7 +56,7 @@ def test_device_numbers_count_within_what_the_user_exported(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", exported)
     assert CUDA.count() == count
     if first is not None:
-        assert CUDA.environment([0]) == {"CUDA_VISIBLE_DEVICES": first}
+        assert CUDA.environment([0], 1)["CUDA_VISIBLE_DEVICES"] == first
 
 
 def test_a_torch_built_for_cuda_is_no_obstacle(torch_build):
@@ -92,4 +92,10 @@ def test_torch_is_judged_without_importing_it():
 def test_a_rank_sees_the_chosen_devices_only(driver):
     for number in range(3):
         (driver / f"0000:0{number}:00.0").mkdir(parents=True)
-    assert CUDA.environment((2, 0)) == {"CUDA_VISIBLE_DEVICES": "2,0"}
+    assert CUDA.environment((2, 0), 1)["CUDA_VISIBLE_DEVICES"] == "2,0"
+
+
+def test_cards_are_numbered_as_the_tools_number_them_unless_the_user_says_so(driver, monkeypatch):
+    assert CUDA.environment((), 1)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert CUDA.environment((), 1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"

@@ -61,13 +61,13 @@ def test_asking_for_an_npu_without_torch_npu_names_the_fix_in_one_sentence(devic
 
 
 def test_a_rank_sees_the_chosen_devices_in_the_order_the_runtime_needs():
-    assert NPU.environment((10, 2, 0))["ASCEND_RT_VISIBLE_DEVICES"] == "0,2,10"
+    assert NPU.environment((10, 2, 0), 1)["ASCEND_RT_VISIBLE_DEVICES"] == "0,2,10"
 
 
 def test_what_the_user_exported_wins(monkeypatch):
-    assert NPU.environment((0,))["HCCL_EXEC_TIMEOUT"] == "300"
+    assert NPU.environment((0,), 1)["HCCL_EXEC_TIMEOUT"] == "300"
     monkeypatch.setenv("HCCL_EXEC_TIMEOUT", "1200")
-    assert NPU.environment((0,))["HCCL_EXEC_TIMEOUT"] == "1200"
+    assert NPU.environment((0,), 1)["HCCL_EXEC_TIMEOUT"] == "1200"
 
 
 def test_names_that_nobody_reads_are_doubted():

@@ -1,7 +1,5 @@
 """What the vendors' tools say of memory and health, and nothing where they say nothing."""
 
-import subprocess
-
 import pytest
 
 from hidream_server.devices import tools
@@ -15,18 +13,29 @@ NPU_SMI = """\tNPU ID                         : 0
 """
 
 
+NPU_SMI_MAP = """\tNPU ID          Chip ID         Chip Logic ID   Chip Name
+\t4               0               0               Ascend 910B
+\t4               1               -               Mcu
+\t5               0               1               Ascend 910B
+\t5               1               2               Ascend 910B
+"""
+
+
 @pytest.fixture
 def says(monkeypatch):
     """Return a function that says what every tool prints from now on."""
 
-    def says(text: str) -> list[list[str]]:
-        asked: list[list[str]] = []
+    def says(text: str | None, table: str = "") -> list[tuple[str, ...]]:
+        asked: list[tuple[str, ...]] = []
 
-        def run(command, **_):
-            asked.append(list(command))
-            return subprocess.CompletedProcess(command, 0, text, "")
+        def ask(*command: str) -> str | None:
+            if command[-1] == "-m":
+                return table
+            asked.append(command)
+            return text
 
-        monkeypatch.setattr(tools.subprocess, "run", run)
+        for module in ("cuda", "npu"):
+            monkeypatch.setattr(f"hidream_server.devices.{module}.ask", ask)
         return asked
 
     return says
@@ -42,7 +51,19 @@ def test_the_smallest_gpu_counts(says, monkeypatch):
 def test_an_npu_has_its_high_bandwidth_memory(says):
     asked = says(NPU_SMI)
     assert NPU.memory((0, 1)) == 65536 * 2**20
-    assert [command[-1] for command in asked] == ["0", "1"]
+    assert [command[-4:] for command in asked] == [("-i", "0", "-c", "0"), ("-i", "1", "-c", "0")]
+
+
+def test_npus_are_asked_for_by_card_and_chip(says):
+    asked = says(NPU_SMI, NPU_SMI_MAP)
+    NPU.memory((0, 2))
+    assert [command[-4:] for command in asked] == [("-i", "4", "-c", "0"), ("-i", "5", "-c", "1")]
+
+
+def test_a_tool_that_does_not_answer_is_not_asked_again(says):
+    asked = says(None)
+    assert NPU.memory((0, 1, 2)) is None
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("kind", [CUDA, NPU])
@@ -55,9 +76,8 @@ def test_a_tool_that_says_nothing_is_no_fault(says, kind, monkeypatch):
 
 @pytest.mark.parametrize(("health", "count"), [("OK", 0), ("Alarm", 2), ("Critical", 2)])
 def test_an_npu_that_is_not_well_is_complained_of(says, health, count):
-    asked = says(f"\tHealth Status                  : {health}\n\tError Code : NA\n")
+    says(f"\tHealth Status                  : {health}\n\tError Code : NA\n")
     found = NPU.complaints((0, 1))
-    assert [command[-1] for command in asked] == ["0", "1"]
     assert found == [f"npu-smi says of npu {n}: health {health}." for n in range(count)]
 
 

@@ -31,7 +31,7 @@ LOAD = LoadModel(
     extra_model_path=None,
     device_type="cpu",
     layout="tp1",
-    waiting_encoders=[],
+    offloaded_encoders=[],
     log_level="INFO",
     prompt_cache_bytes=0,
 )

@@ -117,3 +117,11 @@ def test_a_climb_that_has_proved_itself_has_all_its_tries_again(
     fallen.proved()
     assert not fallen.failed()
     assert fallen.layout == Layout(tp=4)
+
+
+def test_a_busy_server_climbs_at_last(fallen: LayoutLadder, clock: Clock) -> None:
+    clock.now = 119
+    assert fallen.may_climb
+    assert not fallen.must_climb
+    clock.now = 120
+    assert fallen.must_climb

@@ -13,6 +13,8 @@ from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.ipc.messages import (
+    CancelTask,
+    Command,
     GroupReady,
     Hello,
     ImageDone,
@@ -51,6 +53,7 @@ class Stage:
         deadlines: Deadlines,
         rungs: Sequence[Layout],
     ) -> None:
+        self.folder = folder
         self.launcher = launcher
         #: The clock of the ladder's cool-down.
         self.cooling = Clock()
@@ -416,6 +419,66 @@ def test_a_stop_lets_the_running_task_finish_and_claims_no_other(
     play(scenario, FakeLauncher(slow))
 
 
+def test_a_cancelled_task_gives_its_place_to_the_next(play: Callable[..., Stage]) -> None:
+    at_work = asyncio.Event()
+    heard: list[Command] = []
+
+    async def interrupted(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        unwanted = await rank.hear()
+        assert isinstance(unwanted, StartTask)
+        await rank.do(unwanted, steps=1)
+        at_work.set()
+        while isinstance(command := await rank.hear(), StartTask | CancelTask):
+            heard.append(command)
+            if isinstance(command, StartTask):
+                # What a rank says too late of a task that it was to leave changes nothing.
+                await rank.do(unwanted)
+                await rank.do(command)
+
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.submit(), stage.submit()
+        await at_work.wait()
+        assert stage.queue.cancel(first)
+        await stage.until(second, TaskState.COMPLETED)
+        assert stage.task(first).state is TaskState.CANCELLED
+        assert stage.task(first).pictures == ()
+        assert heard == [
+            CancelTask(task_id=first, attempt=1),
+            StartTask(task_id=second, attempt=1, params=params()),
+        ]
+
+    play(scenario, FakeLauncher(interrupted))
+
+
+def test_a_task_that_was_taken_away_is_left_by_the_ranks(play: Callable[..., Stage]) -> None:
+    """Another server on the same table cancelled it; the next beat shows it."""
+    at_work, gone = asyncio.Event(), asyncio.Event()
+
+    async def surprised(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        at_work.set()
+        await gone.wait()
+        await rank.do(start, steps=1)
+        assert await rank.hear() == CancelTask(task_id=start.task_id, attempt=1)
+        left.set()
+        await rank.hear()
+
+    left = asyncio.Event()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await at_work.wait()
+        assert TaskStore(open_database(stage.folder / "tasks.db")).cancel(task_id, 1.0)
+        gone.set()
+        await left.wait()
+
+    play(scenario, FakeLauncher(surprised))
+
+
 def test_a_stop_hands_back_what_does_not_finish_in_time(play: Callable[..., Stage]) -> None:
     at_work = asyncio.Event()
 
@@ -490,6 +553,58 @@ def test_an_idle_group_climbs_back_without_losing_a_task(play: Callable[..., Sta
 
     scripts = [cannot_start] * 2 + [well_behaved]
     play(scenario, FakeLauncher(*scripts), rungs=RUNGS)
+
+
+def test_a_busy_group_climbs_between_tasks_when_it_has_waited_long(
+    play: Callable[..., Stage],
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        tasks = [stage.submit() for _ in range(3)]
+        await stage.until(tasks[0], TaskState.PROCESSING)
+        stage.cooling.now = 200
+        go_on.set()
+        for task_id in tasks:
+            assert (await stage.until(task_id, TaskState.COMPLETED)).attempt == 1
+        assert done_by_the_smaller == tasks[:1]
+        assert stage.layouts == ["tp4", "tp4", "tp2", "tp4"]
+
+    go_on = asyncio.Event()
+    done_by_the_smaller: list[str] = []
+
+    async def slow(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        while isinstance(command := await rank.hear(), StartTask):
+            await go_on.wait()
+            done_by_the_smaller.append(command.task_id)
+            await rank.do(command)
+
+    play(scenario, FakeLauncher(cannot_start, cannot_start, slow, well_behaved), rungs=RUNGS)
+
+
+def test_a_task_that_brought_a_group_down_before_costs_no_layout(
+    play: Callable[..., Stage],
+) -> None:
+    async def poisoned(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        start = await rank.hear()
+        await rank.do(start, steps=1)
+        if start.task_id == poison[0]:
+            return
+        await rank.do(start)
+        await rank.hear()
+
+    poison: list[str] = []
+
+    async def scenario(stage: Stage) -> None:
+        poison.append(stage.submit())
+        assert (await stage.until(poison[0], TaskState.FAILED)).attempt == 3
+        good = stage.submit()
+        await stage.until(good, TaskState.COMPLETED)
+        assert set(stage.layouts) == {"tp4"}
+
+    play(scenario, FakeLauncher(poisoned), rungs=RUNGS)
 
 
 def test_a_group_that_has_work_does_not_climb(play: Callable[..., Stage]) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hidream_server.errors import ProtocolError
 from hidream_server.ipc.channel import MAX_FRAME_BYTES, RankChannel, SupervisorChannel
 from hidream_server.ipc.messages import (
+    CancelTask,
     Command,
     Event,
     GroupReady,
@@ -41,18 +42,20 @@ COMMANDS: list[Command] = [
         extra_model_path=None,
         device_type="cpu",
         layout="cfg2-sp4",
-        waiting_encoders=["text_encoder_4"],
+        offloaded_encoders=["text_encoder_4"],
         log_level="INFO",
         prompt_cache_bytes=2**40,
     ),
     LoadProject(
         project_path="/workspace/HiDream-I1",
+        work_path="/var/project",
         model_path="/data/模型",
         extra_model_path="/data/llama",
         layout="tp4",
         log_level="INFO",
     ),
     StartTask(task_id="t", attempt=3, params=params(infer_type=InferType.PROFILING, prompt="红")),
+    CancelTask(task_id="t", attempt=3),
     Stop(),
 ]
 EVENTS: list[Event] = [

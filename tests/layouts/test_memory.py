@@ -60,9 +60,9 @@ def test_without_waiting_one_card_of_64_gb_is_not_enough_and_one_of_80_is(model)
 
 def test_one_card_of_64_gb_is_enough_when_as_little_as_it_takes_waits(model):
     [rank] = plan_memory(model, Layout(), room(64))
-    assert set(rank.waiting) == {"text_encoder", "text_encoder_2"}
+    assert set(rank.offloaded) == {"text_encoder", "text_encoder_2"}
     [rank] = plan_memory(model, Layout(), room(60))
-    assert set(rank.waiting) == {"text_encoder_3", "text_encoder_4"}
+    assert set(rank.offloaded) == {"text_encoder_3", "text_encoder_4"}
     check(model, "tp1", room(60))
 
 
@@ -72,7 +72,7 @@ def test_the_largest_that_waits_has_room_for_its_visit(model):
     sizes = {name: 2 * count for name, count in PARAMETERS.items()}
     assert all_wait.components == {"vae": sizes["vae"]}
     assert set(none_wait.components) == set(PARAMETERS) - {"transformer"}
-    assert none_wait.waiting == {}
+    assert none_wait.offloaded == {}
     moved = sizes["text_encoder"] + sizes["text_encoder_2"] + sizes["text_encoder_3"]
     assert none_wait.total - all_wait.total == moved
     with pytest.raises(LayoutUnavailableError, match="does not fit"):
@@ -97,4 +97,4 @@ def test_every_component_is_on_one_rank_and_the_autoencoder_on_the_first(model):
 def test_what_is_not_known_is_not_refused_and_nothing_waits(model):
     check(model, "tp1", room(None))
     [rank] = plan_memory(model, Layout(), room(None))
-    assert rank.waiting == {}
+    assert rank.offloaded == {}

@@ -9,7 +9,7 @@ from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.model.loading import load_model
-from hidream_server.model.visiting import Visitor
+from hidream_server.model.offloading import OffloadedModule
 from hidream_server.model_directory.components import TRANSFORMER, WEIGHTED
 from hidream_server.model_directory.reading import describe
 from tests.support import demo_copy
@@ -40,8 +40,10 @@ def test_only_what_was_asked_for_is_loaded(description) -> None:
 
 def test_only_encoders_that_wait_are_kept_from_the_device(description) -> None:
     model = load_model(description, torch.device("meta"), torch.float32, NAMES, {"text_encoder_4"})
-    waiting = {name for name, (_, part) in model.text_encoders.items() if isinstance(part, Visitor)}
-    assert waiting == {"text_encoder_4"}
+    offloaded = {
+        name for name, (_, part) in model.text_encoders.items() if isinstance(part, OffloadedModule)
+    }
+    assert offloaded == {"text_encoder_4"}
 
 
 def test_the_llama_has_no_head(description) -> None:

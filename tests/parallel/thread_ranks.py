@@ -35,19 +35,22 @@ class ThreadRanks:
         self._group.barrier.wait(60)
         return list(self._group.board)
 
-    def sum(self, part: Tensor) -> Tensor:
+    def all_reduce(self, part: Tensor) -> Tensor:
         return torch.stack(self._post(part)).sum(0)
 
-    def gather(self, part: Tensor) -> list[Tensor]:
+    def all_gather(self, part: Tensor) -> list[Tensor]:
         return self._post(part)
 
-    def exchange(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    def all_to_all(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         received = [sent[self.index] for sent in self._post(parts)]
         assert [tuple(tensor.shape) for tensor in received] == [tuple(shape) for shape in shapes]
         return received
 
-    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+    def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         return self._post(tensor)[source]
+
+    def close(self) -> None:
+        pass
 
 
 def run_ranks(layout: Layout, work: Callable[[Place], T]) -> list[T]:

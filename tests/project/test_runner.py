@@ -51,6 +51,21 @@ def test_after_a_failure_one_device_paints_with_the_same_parameters(prompt, capl
     assert any("Distributed inference failed, trying single" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize("layout", [ALONE, Layout(tp=2)], ids=str)
+def test_a_stop_ends_the_script_and_nothing_else_is_tried(layout: Layout, caplog) -> None:
+    runner = ProjectRunner(STAND_IN, layout, ENVIRONMENT)
+    with pytest.raises(ProjectFailedError):
+        runner.paint(params(prompt="go on for ever"), lambda _steps: runner.stop())
+    assert not any("trying single" in line for line in caplog.messages)
+
+
+def test_a_script_that_is_stopped_before_it_starts_does_not_go_on() -> None:
+    runner = ProjectRunner(STAND_IN, ALONE, ENVIRONMENT)
+    runner.stop()
+    with pytest.raises(ProjectFailedError):
+        runner.paint(params(prompt="go on for ever"), lambda _steps: None)
+
+
 def test_what_fails_everywhere_fails_with_what_was_printed() -> None:
     with pytest.raises(ProjectFailedError, match="this prompt cannot be painted"):
         paint(params(prompt="fail"))
@@ -103,8 +118,8 @@ def test_a_prompt_is_one_line(tmp_path: Path) -> None:
 
 def test_steps_are_counted_over_images_and_other_bars_are_not_steps() -> None:
     progress = Progress(steps_per_image=4, images=2)
-    assert progress.read("Loading weights:  50%|##   | 1/2 [00:01<00:01]") is None
-    assert progress.read("no bar at all 3/4") is None
+    assert progress.read("Loading weights:  50%|##   | 1/2 [00:01<00:01]") == 0
+    assert progress.read("no bar at all 3/4") == 0
     assert [progress.read(f" 25%|## | {done}/4 [00:01<00:03]") for done in (1, 2, 4, 0, 1, 4)] == [
         1,
         2,
@@ -113,3 +128,32 @@ def test_steps_are_counted_over_images_and_other_bars_are_not_steps() -> None:
         5,
         8,
     ]
+
+
+def test_bars_of_several_ranks_are_one() -> None:
+    progress = Progress(steps_per_image=4, images=2)
+    bars = [0, 0, 1, 2, 1, 3, 2, 4, 3, 4, 0, 0, 1, 1]
+    seen = [progress.read(f"|## | {done}/4 [00:01<00:03]") for done in bars]
+    assert seen == [0, 0, 1, 2, 2, 3, 3, 4, 4, 4, 4, 4, 5, 5]
+
+
+def test_a_picture_of_another_size_is_not_what_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "inference.py").write_text(
+        "import sys\nfrom PIL import Image\n"
+        "folder = sys.argv[sys.argv.index('--save_dir') + 1]\n"
+        "Image.new('RGB', (64, 64)).save(folder + '/a.png')\n"
+    )
+    project = Project(path=tmp_path, model_path="/m", extra_model_path=None)
+    with pytest.raises(ProjectFailedError, match="64x64, not 128x64"):
+        ProjectRunner(project, ALONE, ENVIRONMENT).paint(
+            params(width=128, height=64), lambda _steps: None
+        )
+
+
+def test_what_the_project_does_not_take_is_said(tmp_path: Path, caplog) -> None:
+    (tmp_path / "inference.py").write_text('parser.add_argument("--seed")')
+    project = Project(path=tmp_path, model_path="/m", extra_model_path=None)
+    build_command(project, params(), ALONE, tmp_path)
+    [message] = caplog.messages
+    assert "--guidance_scale, --negative_prompt" in message
+    assert "--seed" not in message

@@ -92,6 +92,22 @@ def test_a_drawn_seed_is_short_enough_to_type_and_differs():
     assert len(set(seeds)) > 90
 
 
+# Cancelling
+
+
+def test_a_cancelled_task_is_told_once_to_all_who_listen(queue, clock):
+    heard: list[str] = []
+    queue.on_cancel(heard.append)
+    waiting, running = queue.submit([params(), params()])
+    claim(queue)
+    for task in (waiting, running):
+        assert queue.cancel(task.id)
+        assert not queue.cancel(task.id)
+    assert heard == [waiting.id, running.id]
+    assert queue.counts()[TaskState.CANCELLED] == 2
+    assert not queue.cancel("nobody")
+
+
 # Estimates
 
 

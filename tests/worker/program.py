@@ -20,6 +20,9 @@ from hidream_server.worker.__main__ import main
 class FormulaRunner:
     broken = False
 
+    def warm_up(self) -> float:
+        return 0.0
+
     def begin(self, params: TaskParams) -> list[SimpleNamespace]:
         return [
             SimpleNamespace(params=params, seed=seed, steps_done=0, finished=False)

@@ -16,6 +16,7 @@ import pytest
 
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 from hidream_server.ipc.messages import (
+    CancelTask,
     Command,
     Event,
     GroupReady,
@@ -125,6 +126,36 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
         assert set(done[0].timings) == {"encode_s", "denoise_s", "decode_s", "save_s"}
         rank.tell(Stop())
         assert rank.process.wait(30) == 0
+
+
+def test_a_cancelled_task_takes_no_further_step() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("unwanted", prompt="slow", num_images=100))
+        rank.hear(StepDone)
+        rank.tell(start("next"))
+        rank.tell(CancelTask(task_id="unwanted", attempt=1))
+        rank.tell(CancelTask(task_id="nobody", attempt=1))
+        events = []
+        while not isinstance(event := rank.hear(), TaskDone):
+            events.append(event)
+        assert event.task_id == "next"
+        late = [e for e in events if e.task_id == "unwanted"]
+        # At most the step that was going on, and one that began before the words came.
+        assert {type(e) for e in late} <= {StepDone}
+        assert len(late) <= 2
+
+
+def test_a_task_cancelled_before_it_began_is_never_begun() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("first", prompt="slow"))
+        rank.hear(TaskBegun)
+        rank.tell(start("unwanted"))
+        rank.tell(CancelTask(task_id="unwanted", attempt=1))
+        rank.tell(start("last"))
+        ended = [rank.hear(TaskDone).task_id for _ in range(2)]
+        assert ended == ["first", "last"]
 
 
 def test_a_task_that_fails_leaves_the_group_up() -> None:

@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse
 from hidream_server.api.services import Services, ServicesDep
 from hidream_server.errors import (
     PictureNotFoundError,
+    TaskCancelledError,
     TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
@@ -28,6 +29,8 @@ def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileR
         raise TaskNotFoundError(f"There is no task {task_id}.")
     if task.state is TaskState.FAILED:
         raise TaskFailedError(f"Task {task_id} failed: {task.error}")
+    if task.state is TaskState.CANCELLED:
+        raise TaskCancelledError(f"Task {task_id} was cancelled; it has no picture.")
     if task.state is not TaskState.COMPLETED:
         raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
     if not 0 <= image_index < len(task.pictures):

@@ -1,4 +1,4 @@
-"""Submit tasks and ask how they are doing: the original routes."""
+"""Submit tasks, ask how they are doing, cancel them."""
 
 import math
 
@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 
 from hidream_server.api.schemas import BatchRequest, GenerationRequest, StatusAnswer, SubmitAnswer
 from hidream_server.api.services import Services, ServicesDep, base_url
-from hidream_server.errors import TaskNotFoundError
-from hidream_server.task import Task, TaskParams
+from hidream_server.errors import TaskEndedError, TaskNotFoundError
+from hidream_server.task import Task, TaskParams, TaskState
 
 router = APIRouter(tags=["tasks"])
 
@@ -27,10 +27,28 @@ def batch_submit(body: BatchRequest, services: ServicesDep) -> list[SubmitAnswer
 @router.get("/status/{task_id}")
 def status(task_id: str, request: Request, services: ServicesDep) -> StatusAnswer:
     """Say how a task is doing, and where its pictures are."""
+    return StatusAnswer.of(_task(services, task_id), base_url(request, services.settings))
+
+
+@router.post("/tasks/{task_id}/cancel")
+@router.delete("/tasks/{task_id}")
+def cancel(task_id: str, request: Request, services: ServicesDep) -> StatusAnswer:
+    """Cancel a task: a queued one at once, a running one before its next step.
+
+    Doing so again changes nothing; a task that has completed or failed stays what it is.
+    """
+    services.queue.cancel(task_id)
+    task = _task(services, task_id)
+    if task.state is not TaskState.CANCELLED:
+        raise TaskEndedError(f"Task {task_id} is {task.state}; it can no longer be cancelled.")
+    return StatusAnswer.of(task, base_url(request, services.settings))
+
+
+def _task(services: Services, task_id: str) -> Task:
     task = services.queue.get(task_id)
     if task is None:
         raise TaskNotFoundError(f"There is no task {task_id}.")
-    return StatusAnswer.of(task, base_url(request, services.settings))
+    return task
 
 
 def _submit(services: Services, requests: list[TaskParams]) -> list[SubmitAnswer]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hidream_server.cli.serving import Serving, decide
 from hidream_server.engine.launchers.torchrun import ENVIRONMENT, torchrun_command
-from hidream_server.errors import ConfigurationError
+from hidream_server.errors import ConfigurationError, GroupStartError
 from hidream_server.ipc.bench import LayoutBench, LayoutTiming
 from hidream_server.layouts.choice import possible
 from hidream_server.settings import Settings
@@ -19,11 +19,13 @@ from hidream_server.settings import Settings
 def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> None:
     """Print step time, weights and traffic of each layout; raise ConfigurationError if none."""
     serving = decide(settings)
+    if not serving.model.paints(width, height):
+        raise ConfigurationError(
+            f"{width}x{height} cannot be painted: give {serving.model.allowed_sizes}."
+        )
     config, cards = serving.model.transformer, len(serving.devices.ids)
     layouts = [str(layout) for layout in possible(config, cards) if serving.fits(layout)]
     timings = list(run_layouts(serving, layouts, width, height, steps))
-    if not timings:
-        raise ConfigurationError("No layout could be timed; the lines above say why.")
     table = Table("layout", "step (ms)", "transformer (MB per rank)", "sent (MB per step)")
     for timing in sorted(timings, key=lambda timing: timing.step_s):
         table.add_row(
@@ -53,7 +55,11 @@ def run_layouts(
         steps=steps,
     )
     command = torchrun_command(len(devices.ids), "hidream_server.worker.layout_bench")
-    environment = {**ENVIRONMENT, **os.environ, **devices.kind.environment(devices.ids)}
+    environment = {
+        **ENVIRONMENT,
+        **os.environ,
+        **devices.kind.environment(devices.ids, len(devices.ids)),
+    }
     with subprocess.Popen(
         [*command, msgspec.json.encode(bench).decode()],
         env=environment,
@@ -64,3 +70,7 @@ def run_layouts(
         for line in process.stdout:
             if line.startswith("{"):
                 yield msgspec.json.decode(line, type=LayoutTiming)
+    if process.returncode != 0:
+        raise GroupStartError(
+            f"The ranks ended with code {process.returncode}: the lines above say why."
+        )

@@ -1,4 +1,6 @@
-"""Says what would be served from a model directory, or everything that stands in the way."""
+"""Says what would be served, or what stands in the way: of a model directory, everything."""
+
+import os
 
 from rich.console import Console
 from rich.table import Table
@@ -6,12 +8,11 @@ from rich.table import Table
 from hidream_server.cli.serving import Serving, decide
 from hidream_server.settings import Settings
 
-_GIB = 2**30
 _GB = 1e9
 
 
 def run_doctor(settings: Settings) -> None:
-    """Print what these settings serve; raise ConfigurationError, with all findings, if nothing."""
+    """Print what these settings serve; raise ConfigurationError if they serve nothing."""
     _print_serving(Console(soft_wrap=True, highlight=False), decide(settings))
 
 
@@ -29,8 +30,8 @@ def _print_serving(console: Console, serving: Serving) -> None:
         f"device:  {devices.kind.name} {','.join(str(i) for i in devices.ids)}"
         f" ({devices.reason}), {devices.kind.dtype}"
     )
-    for complaint in devices.kind.complaints(devices.ids):
-        console.print(f"         {complaint}")
+    for doubt in (*devices.kind.complaints(devices.ids), *devices.kind.doubts(os.environ)):
+        console.print(f"         {doubt}")
     console.print(_component_table(serving))
     replicas = serving.settings.replicas
     each = f" in each of {replicas} replicas" if replicas > 1 else ""
@@ -45,15 +46,15 @@ def _print_serving(console: Console, serving: Serving) -> None:
 
 
 def _component_table(serving: Serving) -> Table:
-    table = Table("component", "class", "parameters", "memory (GiB)")
+    table = Table("component", "class", "parameters", "memory, GB")
     total = 0
     for component in serving.model.components:
         size = component.parameters * serving.devices.kind.dtype_bytes
         total += size
         table.add_row(
-            component.name, component.class_name, f"{component.parameters:,}", f"{size / _GIB:.3f}"
+            component.name, component.class_name, f"{component.parameters:,}", f"{size / _GB:.3f}"
         )
-    table.add_row("together", "", "", f"{total / _GIB:.3f}")
+    table.add_row("together", "", "", f"{total / _GB:.3f}")
     return table
 
 
@@ -64,9 +65,9 @@ def _print_ranks(console: Console, serving: Serving) -> None:
         sizes = (rank.transformer, rank.beside, rank.prompt_cache + rank.working, rank.total)
         table.add_row(str(rank.rank), *(f"{size / _GB:.2f}" for size in sizes))
     console.print(table)
-    waiting = [name for rank in plan for name in rank.waiting]
-    if waiting:
-        console.print(f"Waiting in the host's memory between prompts: {', '.join(waiting)}")
+    offloaded = [name for rank in plan for name in rank.offloaded]
+    if offloaded:
+        console.print(f"Offloaded to the host's memory between prompts: {', '.join(offloaded)}")
     if serving.room.device_bytes is None:
         console.print("How much memory a device has is not known here.")
     else:

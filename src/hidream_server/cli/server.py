@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
+from hidream_server.engine.device_turns import DeviceTurns
 from hidream_server.engine.launchers.project import project_command
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
 from hidream_server.engine.layout_ladder import LayoutLadder
@@ -52,6 +54,9 @@ def run_server(settings: Settings) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     serving = decide(settings)
     with claim_instance(settings.data_dir):
+        shutil.rmtree(serving.project_work, ignore_errors=True)
+        if serving.project is not None:
+            serving.project_work.mkdir()
         listener = bind(settings.host, settings.port)
         startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
         serving.announce()
@@ -104,12 +109,15 @@ def _supervisor(
     )
     by_project = serving.project is not None
     launcher = TorchrunLauncher(project_command if by_project else torchrun_command)
+    turns = DeviceTurns(ids)
 
     def new_group(layout: Layout) -> WorkerGroup:
         return WorkerGroup(
             launcher=launcher,
             size=layout.ranks,
-            environment=kind.environment(ids[: layout.ranks]),
+            environment=kind.environment(
+                turns.take(layout.ranks), layout.ranks * settings.replicas
+            ),
             greeting=serving.load_command(layout),
         )
 

@@ -45,14 +45,20 @@ class Serving:
 
     @property
     def replica_devices(self) -> list[tuple[int, ...]]:
-        """The devices of each worker group; some may be left over."""
-        ids, ranks = self.devices.ids, self.layout.ranks
-        return [ids[n * ranks : (n + 1) * ranks] for n in range(self.settings.replicas)]
+        """The devices of each worker group, which may need fewer."""
+        ids, count = self.devices.ids, _cards(self.devices, self.settings.replicas)
+        return [ids[n * count : (n + 1) * count] for n in range(self.settings.replicas)]
 
     @property
     def used(self) -> tuple[int, ...]:
-        """The devices that there is work for."""
-        return tuple(device for devices in self.replica_devices for device in devices)
+        """The devices that there is work for at first; those left over stand in for lost ones."""
+        ranks = self.layout.ranks
+        return tuple(device for devices in self.replica_devices for device in devices[:ranks])
+
+    @property
+    def project_work(self) -> Path:
+        """Where a project's files are while it paints; nothing in it outlives the server."""
+        return (self.settings.data_dir / "project").absolute()
 
     def memory(self, layout: Layout) -> list[RankMemory]:
         """Return what each rank of a resident group with this layout holds."""
@@ -63,26 +69,28 @@ class Serving:
 
     def load_command(self, layout: Layout) -> LoadModel | LoadProject:
         """Return what each rank of a group with this layout is told first."""
+        extra = str(self.model.extra_path) if self.model.extra_path else None
         if self.project is not None:
             return LoadProject(
                 project_path=str(self.project),
+                work_path=str(self.project_work),
                 model_path=str(self.model.path),
-                extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
+                extra_model_path=extra,
                 layout=str(layout),
                 log_level=self.settings.log_level,
             )
         return LoadModel(
             model_path=str(self.model.path),
-            extra_model_path=str(self.model.extra_path) if self.model.extra_path else None,
+            extra_model_path=extra,
             device_type=self.devices.kind.name,
             layout=str(layout),
-            waiting_encoders=self._waiting(layout),
+            offloaded_encoders=self._offloaded(layout),
             log_level=self.settings.log_level,
             prompt_cache_bytes=self.room.prompt_cache_bytes,
         )
 
-    def _waiting(self, layout: Layout) -> list[str]:
-        return [name for rank in self.memory(layout) for name in rank.waiting]
+    def _offloaded(self, layout: Layout) -> list[str]:
+        return [name for rank in self.memory(layout) for name in rank.offloaded]
 
     def announce(self) -> None:
         """Say in the log what is served; loudly if it is the demo model."""
@@ -95,10 +103,14 @@ class Serving:
         ]
         if self.settings.replicas > 1:
             lines.append(f"{self.settings.replicas} replicas, each with its own picture")
-        if idle := devices.ids[len(self.used) :]:
+        if idle := [device for device in devices.ids if device not in self.used]:
             lines.append(f"idle: {devices.kind.name} device {','.join(str(n) for n in idle)}")
-        if self.project is None and (waiting := self._waiting(self.layout)):
-            lines.append(f"waiting in the host's memory between prompts: {', '.join(waiting)}")
+        if devices.kind.is_accelerator and self.room.device_bytes is None:
+            lines.append(
+                "how much memory a device has is not known: whether all fits is not checked"
+            )
+        if self.project is None and (offloaded := self._offloaded(self.layout)):
+            lines.append(f"offloaded to the host's memory between prompts: {', '.join(offloaded)}")
         lines += devices.kind.complaints(devices.ids) + devices.kind.doubts(os.environ)
         if model.is_demo:
             lines.append(DEMO_NOTICE)
@@ -119,18 +131,27 @@ def decide(settings: Settings) -> Serving:
         offload=settings.offload_encoders,
     )
     cards = _cards(devices, settings.replicas)
-    layout = choose_layout(
-        settings, model, cards, lambda layout: fits(plan_memory(model, layout, room), room)
-    )
+
+    def possible(layout: Layout) -> bool:
+        # What a project holds in memory is its own business: it may offload what does not fit.
+        if project is not None:
+            return _of_project(layout)
+        return fits(plan_memory(model, layout, room), room)
+
+    layout = choose_layout(settings, model, cards, possible)
     if project is None:
         check_memory(plan_memory(model, layout, room), room, layout)
-    # What a project holds in memory is its own business: it may offload what does not fit.
-    elif layout.cfg * layout.sp > 1:
+    elif not _of_project(layout):
         raise LayoutUnavailableError(
             f"The layout {layout} is not possible with --executor project: the project knows"
             " tp and ep only."
         )
     return Serving(settings, model, devices, layout, room, project)
+
+
+def _of_project(layout: Layout) -> bool:
+    """The first version's project splits tensors and experts only."""
+    return layout.cfg * layout.sp == 1
 
 
 def _cards(devices: DeviceChoice, replicas: int) -> int:

@@ -10,14 +10,14 @@ def _count() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _environment(devices: Sequence[int]) -> Mapping[str, str]:
-    """Share the cores among the ranks, and sleep while waiting for another thread.
+def _environment(_devices: Sequence[int], in_use: int) -> Mapping[str, str]:
+    """Share the cores among all ranks, and sleep while waiting for another thread.
 
     torchrun would give each rank one thread only. A thread that spins instead of sleeping makes
     a step forty times slower as soon as anything else wants its core. What the user exported wins.
     """
     ours = {
-        "OMP_NUM_THREADS": str(max(1, _count() // len(devices))),
+        "OMP_NUM_THREADS": str(max(1, _count() // in_use)),
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     return {name: os.environ.get(name, value) for name, value in ours.items()}

@@ -41,10 +41,13 @@ def _obstacle() -> str | None:
     return None if build.get("cuda") else "this PyTorch is a build without CUDA"
 
 
-def _environment(devices: Sequence[int]) -> Mapping[str, str]:
+def _environment(devices: Sequence[int], _in_use: int) -> Mapping[str, str]:
     """Device numbers count within what the user exported, as in any CUDA program."""
     names = _devices()
-    return {VISIBLE: ",".join(names[device] for device in devices)}
+    visible = ",".join(names[device] for device in devices)
+    # Numbers as nvidia-smi gives them; CUDA would number the fastest card first.
+    order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return {VISIBLE: visible, "CUDA_DEVICE_ORDER": order}
 
 
 def _memory(devices: Sequence[int]) -> int | None:

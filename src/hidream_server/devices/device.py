@@ -25,8 +25,8 @@ class DeviceKind:
     count: Callable[[], int]
     #: Why torch cannot use them here, None if it can.
     obstacle: Callable[[], str | None]
-    #: Environment of a rank that may use these devices only.
-    environment: Callable[[Sequence[int]], Mapping[str, str]]
+    #: Environment of a rank that may use these devices only; so many are in use by all groups.
+    environment: Callable[[Sequence[int], int], Mapping[str, str]]
     #: So many ranks are allowed even if there are fewer: they share what there is.
     sharing: int = 0
     #: Bytes of the smallest of these devices' memories, None where nobody says.

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hidream_server.devices.device import DeviceKind
@@ -48,7 +48,7 @@ _WITHOUT_EFFECT = (
 _SHORT_STREAM_MS = 60_000
 
 
-def _environment(devices: Sequence[int]) -> Mapping[str, str]:
+def _environment(devices: Sequence[int], _in_use: int) -> Mapping[str, str]:
     """Ascending order, or the runtime sees no device at all."""
     visible = {"ASCEND_RT_VISIBLE_DEVICES": ",".join(str(device) for device in sorted(devices))}
     return {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()} | visible
@@ -65,27 +65,39 @@ def _doubts(environ: Mapping[str, str]) -> list[str]:
 
 
 def _memory(devices: Sequence[int]) -> int | None:
-    """Ask npu-smi; its absence is no fault."""
     sizes = []
-    for device in devices:
-        said = ask("npu-smi", "info", "-t", "memory", "-i", str(device))
+    for _, said in _reports("memory", devices):
         # The older chips have DDR, the newer HBM; the other one is shown as zero or not at all.
-        found = re.findall(r"(?:HBM|DDR) Capacity\(MB\)\s*:\s*(\d+)", said or "")
-        if not found:
-            return None
-        sizes.append(max(map(int, found)) * 2**20)
+        found = re.findall(r"(?:HBM|DDR) Capacity\(MB\)\s*:\s*(\d+)", said)
+        sizes += [max(map(int, found)) * 2**20] if found else []
     return min(sizes, default=None)
 
 
 def _complaints(devices: Sequence[int]) -> list[str]:
-    """Ask npu-smi for each device's health; its absence is no fault."""
     found = []
-    for device in devices:
-        said = ask("npu-smi", "info", "-t", "health", "-i", str(device)) or ""
+    for device, said in _reports("health", devices):
         health = re.search(r"^\s*Health(?: Status)?\s*:\s*(\S+)", said, re.MULTILINE)
         if health and health[1].upper() != "OK":
             found.append(f"npu-smi says of npu {device}: health {health[1]}.")
     return found
+
+
+def _reports(topic: str, devices: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Ask npu-smi about each device, until it says nothing; its absence is no fault."""
+    chips = _chips()
+    for device in devices:
+        card, chip = chips.get(device, (str(device), "0"))
+        said = ask("npu-smi", "info", "-t", topic, "-i", card, "-c", chip)
+        if said is None:
+            return
+        yield device, said
+
+
+def _chips() -> dict[int, tuple[str, str]]:
+    """Return npu-smi's numbers of card and chip by the runtime's number of the device."""
+    table = ask("npu-smi", "info", "-m") or ""
+    rows = re.findall(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s", table, re.MULTILINE)
+    return {int(device): (card, chip) for card, chip, device in rows}
 
 
 NPU = DeviceKind(

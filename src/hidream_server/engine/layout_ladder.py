@@ -73,6 +73,11 @@ class LayoutLadder:
     def may_climb(self) -> bool:
         return self.degraded and self._clock() >= self._climb_at
 
+    @property
+    def must_climb(self) -> bool:
+        """It has waited for an idle moment as long again as it had to wait at all."""
+        return self.degraded and self._clock() >= self._climb_at + self._cool_down_s
+
     def climb(self) -> None:
         """Make the next larger layout the one to start with."""
         self._move(self._place - 1, climbing=True)

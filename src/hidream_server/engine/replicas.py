@@ -25,8 +25,14 @@ class Replicas:
         self._supervisors = supervisors
 
     async def run(self) -> None:
-        """Serve until stopped; raise what any of them raises."""
-        await asyncio.gather(*(supervisor.run() for supervisor in self._supervisors))
+        """Serve until stopped; where one of them fails, the others finish and stop, too."""
+        running = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
+        _, others = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+        if others:
+            self.stop()
+            await asyncio.wait(others)
+        for task in running:
+            task.result()
 
     def stop(self, drain_s: float | None = None) -> None:
         """Stop them all, as `Supervisor.stop` does one."""

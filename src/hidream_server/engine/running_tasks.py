@@ -13,6 +13,7 @@ from hidream_server.ipc.messages import ImageDone, StepDone, TaskBegun, TaskDone
 from hidream_server.logs import log_context
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.pictures import PictureFolder, picture_name
+from hidream_server.store.tasks import Claim
 from hidream_server.task import Task
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class _Running:
     begun: bool = False
 
     @property
-    def claim(self) -> tuple[str, int]:
+    def claim(self) -> Claim:
         return self.task.id, self.task.attempt
 
 
@@ -48,15 +49,36 @@ class RunningTasks:
         self._queue = queue
         self._pictures = pictures
         self._clock = clock
-        self._running: dict[tuple[str, int], _Running] = {}
+        self._running: dict[Claim, _Running] = {}
+        #: Attempts that the ranks are to work on no more.
+        self._dropped: list[Claim] = []
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def suspicious(self) -> bool:
+        """One of them has brought a group down before: what happens may be its doing."""
+        return any(one.begun and one.task.crashes > 0 for one in self._running.values())
 
     def add(self, task: Task) -> None:
         self._running[task.id, task.attempt] = _Running(task)
         with log_context(task=task.id):
             logger.info("Task started, attempt %d", task.attempt)
+
+    def drop(self, task_id: str) -> None:
+        """Take note that a task was cancelled or taken away, if it is running here."""
+        for claim in [claim for claim in self._running if claim[0] == task_id]:
+            self._drop(claim)
+
+    def take_dropped(self) -> list[Claim]:
+        """Return the attempts that were dropped since the last time."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def _drop(self, claim: Claim) -> None:
+        if self._running.pop(claim, None) is not None:
+            self._dropped.append(claim)
 
     async def record(self, event: TaskEvent) -> None:
         """Write down what an event says."""
@@ -94,13 +116,13 @@ class RunningTasks:
             with log_context(task=running.task.id):
                 logger.warning("Task lost its worker group: %s", reason)
             await asyncio.to_thread(self._queue.crashed, running.task, reason)
-            del self._running[running.claim]
+            self._running.pop(running.claim, None)
 
     async def _hand_back(self, running: _Running) -> None:
         await asyncio.to_thread(self._queue.hand_back, running.claim)
         with log_context(task=running.task.id):
             logger.info("Task handed back to the queue")
-        del self._running[running.claim]
+        self._running.pop(running.claim, None)
 
     async def _step_done(self, running: _Running, event: StepDone) -> None:
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
@@ -109,8 +131,8 @@ class RunningTasks:
             return
         running.last_beat = now
         if not await asyncio.to_thread(self._queue.beat, running.claim, event.steps_done):
-            logger.warning("Task lost its lease")
-            del self._running[running.claim]
+            logger.warning("Task was taken away")
+            self._drop(running.claim)
 
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
         name = picture_name(event.task_id, event.attempt, event.image_index)
@@ -132,9 +154,9 @@ class RunningTasks:
             logger.info("Task completed with %d picture(s)", len(names))
         else:
             logger.warning("Task was taken away before its pictures could be published")
-        del self._running[running.claim]
+        self._running.pop(running.claim, None)
 
     async def _fail(self, running: _Running, reason: str) -> None:
         await asyncio.to_thread(self._queue.fail, running.claim, reason)
         logger.error("Task failed: %s", reason)
-        del self._running[running.claim]
+        self._running.pop(running.claim, None)

@@ -24,6 +24,7 @@ from hidream_server.errors import (
     StoreUnavailableError,
 )
 from hidream_server.ipc.messages import (
+    CancelTask,
     Event,
     GroupReady,
     Hello,
@@ -102,6 +103,7 @@ class Supervisor:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         loop = asyncio.get_running_loop()
         self._queue.on_submit(lambda: loop.call_soon_threadsafe(self._wake))
+        self._queue.on_cancel(lambda task_id: loop.call_soon_threadsafe(self._cancel, task_id))
         pause = _FIRST_PAUSE_S
         while not self.stopping:
             layout = self._ladder.layout
@@ -131,6 +133,10 @@ class Supervisor:
         self._stopping.set()
         self._wake()
 
+    def _cancel(self, task_id: str) -> None:
+        self._running.drop(task_id)
+        self._wake()
+
     def _wake(self) -> None:
         if self._group is not None:
             self._group.wake()
@@ -156,6 +162,8 @@ class Supervisor:
             if await self._may_climb():
                 self._ladder.climb()
                 return
+            for task_id, attempt in self._running.take_dropped():
+                await group.send(CancelTask(task_id=task_id, attempt=attempt))
             if not self.stopping:
                 await self._admit(group)
             event = await self._next_event(group, self._next_deadline())
@@ -165,9 +173,11 @@ class Supervisor:
                 raise StepTimeoutError(f"No step was finished in {self._deadlines.step_s:.0f} s.")
 
     async def _may_climb(self) -> bool:
-        """Only an idle group gives way to a larger one."""
+        """A group gives way to a larger one when it is idle; on a busy server, between tasks."""
         if self._running or self.stopping or not self._ladder.may_climb:
             return False
+        if self._ladder.must_climb:
+            return True
         counts = await asyncio.to_thread(self._queue.counts)
         return counts[TaskState.QUEUED] == 0
 
@@ -226,7 +236,8 @@ class Supervisor:
         """Say why, give the running tasks back, and wait a little."""
         logger.warning("%s lost: %s; another one starts in %.0f s", self._name, error, pause)
         self.health.lost(str(error))
-        if isinstance(error, EngineError) and self._ladder.failed():
+        blamed = isinstance(error, EngineError) and not self._running.suspicious
+        if blamed and self._ladder.failed():
             layout = self._ladder.layout
             smaller = f"layout {layout}" if layout.ranks > 1 else f"single {self._device}"
             logger.warning("Distributed inference failed, trying %s…", smaller)

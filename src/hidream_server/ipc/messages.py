@@ -24,7 +24,7 @@ class LoadModel(Message, frozen=True, kw_only=True):
     #: How the ranks split the work, like tp4-ep2.
     layout: str
     #: Text encoders that wait in the host's memory, by component name.
-    waiting_encoders: list[str]
+    offloaded_encoders: list[str]
     log_level: str
     prompt_cache_bytes: int
 
@@ -33,6 +33,8 @@ class LoadProject(Message, frozen=True, kw_only=True):
     """Let this project paint; the first command to a group that runs one."""
 
     project_path: str
+    #: Folder for its files.
+    work_path: str
     model_path: str
     extra_model_path: str | None
     layout: str
@@ -47,11 +49,18 @@ class StartTask(Message, frozen=True, kw_only=True):
     params: TaskParams
 
 
+class CancelTask(Message, frozen=True, kw_only=True):
+    """Work no more on this attempt; nothing need be said of it either."""
+
+    task_id: str
+    attempt: int
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Leave now; unfinished tasks are the supervisor's to hand back."""
 
 
-Command = LoadModel | LoadProject | StartTask | Stop
+Command = LoadModel | LoadProject | StartTask | CancelTask | Stop
 
 
 # From the ranks to the supervisor

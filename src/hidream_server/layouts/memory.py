@@ -54,14 +54,14 @@ class RankMemory:
     #: By name, what else it holds.
     components: dict[str, int]
     #: By name, what waits in the host's memory and is on the device one at a time.
-    waiting: dict[str, int]
+    offloaded: dict[str, int]
     working: int
     prompt_cache: int
 
     @property
     def beside(self) -> int:
         """Of encoders and autoencoder, the most that is on the device at once."""
-        return sum(self.components.values()) + max(self.waiting.values(), default=0)
+        return sum(self.components.values()) + max(self.offloaded.values(), default=0)
 
     @property
     def total(self) -> int:
@@ -87,18 +87,18 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
             RankMemory(
                 rank=rank,
                 transformer=parameters * room.dtype_bytes,
-                components={name: size for name, size in mine.items() if name not in waiting},
-                waiting={name: mine[name] for name in waiting},
+                components={name: size for name, size in mine.items() if name not in offloaded},
+                offloaded={name: mine[name] for name in offloaded},
                 working=working,
                 prompt_cache=room.prompt_cache_bytes,
             )
-            for waiting in _waiting(mine, room.offload)
+            for offloaded in _offload_choices(mine, room.offload)
         )
         plan.append(_first_that_fits(leaner, room.usable))
     return plan
 
 
-def _waiting(sizes: dict[str, int], offload: str) -> list[tuple[str, ...]]:
+def _offload_choices(sizes: dict[str, int], offload: str) -> list[tuple[str, ...]]:
     """Return which components may wait together, those with the fewest bytes to move first."""
     encoders = [name for name in sizes if name != VAE.name]
     if offload == "never":

@@ -17,7 +17,7 @@ GRANULE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Shard:
     """A weight is cut along `dim`, over tensor-parallel ranks or over tensor × expert ranks."""
 
     pattern: str
@@ -27,18 +27,18 @@ class Cut:
 
 
 #: The first match counts; what matches nothing is held whole by every rank.
-PLAN: tuple[Cut, ...] = (
+PLAN: tuple[Shard, ...] = (
     # Attention: whole heads; the norms' weights go with their columns, the output's bias is whole.
-    Cut(r"\.attn1\.to_[qkv](_t)?\.(weight|bias)$", 0),
-    Cut(r"\.attn1\.[qk]_rms_norm(_t)?\.weight$", 0),
-    Cut(r"\.attn1\.to_out(_t)?\.weight$", 1),
+    Shard(r"\.attn1\.to_[qkv](_t)?\.(weight|bias)$", 0),
+    Shard(r"\.attn1\.[qk]_rms_norm(_t)?\.weight$", 0),
+    Shard(r"\.attn1\.to_out(_t)?\.weight$", 1),
     # Routed experts: each belongs to one expert-parallel rank, and is cut over its tensor ranks.
-    Cut(r"\.ff_i\.experts\.\d+\.w[13]\.weight$", 0, granule=GRANULE),
-    Cut(r"\.ff_i\.experts\.\d+\.w2\.weight$", 1, granule=GRANULE),
+    Shard(r"\.ff_i\.experts\.\d+\.w[13]\.weight$", 0, granule=GRANULE),
+    Shard(r"\.ff_i\.experts\.\d+\.w2\.weight$", 1, granule=GRANULE),
     # Shared experts and text feed-forward see the same tokens on every rank of tensor × expert
     # parallelism: cut over all of them, nothing is computed twice.
-    Cut(r"\.(ff_i\.shared_experts|ff_t)\.w[13]\.weight$", 0, True, GRANULE),
-    Cut(r"\.(ff_i\.shared_experts|ff_t)\.w2\.weight$", 1, True, GRANULE),
+    Shard(r"\.(ff_i\.shared_experts|ff_t)\.w[13]\.weight$", 0, True, GRANULE),
+    Shard(r"\.(ff_i\.shared_experts|ff_t)\.w2\.weight$", 1, True, GRANULE),
 )
 
 _EXPERT = re.compile(r"\.ff_i\.experts\.(\d+)\.")
@@ -66,14 +66,14 @@ def local_part(
     if expert and expert_owner(int(expert[1]), experts, layout) != where.ep:
         return None
     whole = tuple(slice(0, length) for length in shape)
-    cut = next((cut for cut in PLAN if re.search(cut.pattern, name)), None)
-    if cut is None:
+    shard = next((shard for shard in PLAN if re.search(shard.pattern, name)), None)
+    if shard is None:
         return whole
     parts, index = layout.tp, where.tp
-    if cut.over_experts:
+    if shard.over_experts:
         parts, index = layout.tp * layout.ep, where.ep * layout.tp + where.tp
-    share = slice(*span(shape[cut.dim], parts, index, cut.granule))
-    return (*whole[: cut.dim], share, *whole[cut.dim + 1 :])
+    share = slice(*span(shape[shard.dim], parts, index, shard.granule))
+    return (*whole[: shard.dim], share, *whole[shard.dim + 1 :])
 
 
 def local_shape(name: str, shape: Shape, experts: int, layout: Layout, rank: int) -> Shape | None:

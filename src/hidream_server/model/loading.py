@@ -22,7 +22,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from hidream_server.model.visiting import Visitor
+from hidream_server.model.offloading import OffloadedModule
 from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, VAE
 from hidream_server.model_directory.description import ModelDescription
 
@@ -42,7 +42,7 @@ class LoadedModel:
 
     vae: AutoencoderKL | None
     #: By component name: the tokenizer and the encoder.
-    text_encoders: dict[str, tuple[Any, Module | Visitor]]
+    text_encoders: dict[str, tuple[Any, Module | OffloadedModule]]
     #: Returns a fresh sampler object, as the checkpoint configures it.
     new_scheduler: Callable[[], Any]
 
@@ -52,18 +52,18 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     names: Collection[str],
-    waiting: Collection[str] = (),
+    offloaded: Collection[str] = (),
 ) -> LoadedModel:
     """Load the named components; raises what diffusers and transformers raise.
 
-    Those that are `waiting` stay in the host's memory and visit the device for each call.
+    Those that are `offloaded` stay in the host's memory and visit the device for each call.
     """
     paths = {component.name: component.path for component in description.components}
 
     def load(cls: Any, name: str) -> Any:
         path = paths[name]
         module = cls.from_pretrained(path, dtype=dtype, local_files_only=True).eval()
-        return Visitor(module, device) if name in waiting else module.to(device)
+        return OffloadedModule(module, device) if name in offloaded else module.to(device)
 
     return LoadedModel(
         vae=load(AutoencoderKL, VAE.name) if VAE.name in names else None,

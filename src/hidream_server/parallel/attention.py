@@ -61,7 +61,9 @@ class ParallelAttentionProcessor:
     def _normalise(self, parts: list[Tensor], norms: list[nn.RMSNorm]) -> list[Tensor]:
         """Apply RMSNorm over the width of all ranks together, with one reduce for all parts."""
         squares = [part.float().square().sum(-1, keepdim=True) for part in parts]
-        sums = self._ranks.sum(torch.cat(squares, 1)).split([part.shape[1] for part in parts], 1)
+        sums = self._ranks.all_reduce(torch.cat(squares, 1)).split(
+            [part.shape[1] for part in parts], 1
+        )
         width = parts[0].shape[-1] * self._ranks.size
         return [
             (part.float() * torch.rsqrt(total / width + norm.eps)).to(part.dtype) * norm.weight
@@ -75,7 +77,7 @@ class ParallelAttentionProcessor:
         pieces = attended.split([stream.shape[1] for stream in streams], 1)
         linears = [getattr(attn, f"to_out{suffix}") for suffix in suffixes]
         partial = [F.linear(p, linear.weight) for p, linear in zip(pieces, linears, strict=True)]
-        total = self._ranks.sum(torch.cat(partial, 1))
+        total = self._ranks.all_reduce(torch.cat(partial, 1))
         outputs = total.split([piece.shape[1] for piece in pieces], 1)
         biased = [out + linear.bias for out, linear in zip(outputs, linears, strict=True)]
         return biased[0] if attn.single else (biased[0], biased[1])

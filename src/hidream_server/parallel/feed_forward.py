@@ -1,5 +1,6 @@
 """Tensor and expert parallelism of the sparse feed-forward: partial sums, and one reduce."""
 
+import torch
 from torch import Tensor, nn
 
 from hidream_server.model.moe import RoutedExperts, SparseFeedForward
@@ -20,10 +21,11 @@ class ParallelSparseFeedForward(SparseFeedForward):
 
         Ranks that disagreed would add up parts of different experts.
         """
-        ids, _ = super().route(tokens)
-        ids = self._ranks.share(ids)
-        scores = (tokens.reshape(-1, tokens.shape[-1]) @ self.gate.weight.T).softmax(-1)
-        return ids, scores.gather(1, ids)
+        ids, weights = super().route(tokens)
+        # Numbers of experts are exact in any dtype, and one message is quicker than two.
+        chosen = self._ranks.broadcast(torch.cat([ids.to(weights.dtype), weights], 1))
+        ids, weights = chosen.chunk(2, 1)
+        return ids.long(), weights
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self._ranks.sum(super().forward(tokens))
+        return self._ranks.all_reduce(super().forward(tokens))

@@ -12,7 +12,7 @@ from torch import Tensor
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.sharding import local_part
 from hidream_server.model.expert_product import EXPERT_PRODUCTS
-from hidream_server.parallel.cutting import cut
+from hidream_server.parallel.sharding import shard
 from hidream_server.parallel.network import Network
 from hidream_server.parallel.place import Place
 
@@ -34,7 +34,7 @@ def load_network(
     config = HiDreamImageTransformer2DModel.load_config(folder, local_files_only=True)
     with torch.device("meta"):
         transformer = HiDreamImageTransformer2DModel.from_config(config).eval()
-    attention = cut(transformer, place, EXPERT_PRODUCTS[expert_product])
+    attention = shard(transformer, place, EXPERT_PRODUCTS[expert_product])
     # torch's own `to`: that of diffusers warns of parts to be kept in fp32, which this has not.
     torch.nn.Module.to(transformer, dtype=dtype)
     transformer.to_empty(device=device)

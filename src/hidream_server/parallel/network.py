@@ -50,20 +50,20 @@ class Network:
         if split:
             rows = slice(*span(latents.shape[0], guidance.size, guidance.index))
         mine = (latents[rows], timesteps[rows], t5[rows], llama[:, rows], pooled[rows])
-        output = self._all_tokens(*mine) if self._attention is None else self._some_tokens(*mine)
+        output = self._forward(*mine) if self._attention is None else self._some_tokens(*mine)
         if split:
-            output = torch.cat(guidance.gather(output))
+            output = torch.cat(guidance.all_gather(output))
         # Ranks that computed parts of the same sums may have rounded differently.
-        return self._place.block.share(output)
-
-    def _all_tokens(self, latents: Tensor, timesteps: Tensor, *text: Tensor) -> Tensor:
-        return self._forward(latents, timesteps, *text)
+        return self._place.block.broadcast(output)
 
     def _some_tokens(
         self, latents: Tensor, timesteps: Tensor, t5: Tensor, llama: Tensor, pooled: Tensor
     ) -> Tensor:
         """Compute a share of the tokens by the model's own path for tokens."""
         tokens, mask, sizes, ids = self._transformer.patchify(latents)
+        if tokens.shape[1] < self._place.sequence.size:
+            self._attention.lengths = []
+            return self._forward(latents, timesteps, t5, llama, pooled)
         if mask is None:
             mask = torch.ones(tokens.shape[:2], dtype=tokens.dtype, device=tokens.device)
         image = self._spans(tokens.shape[1])
@@ -102,7 +102,7 @@ class Network:
     def _gather(self, tokens: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
         longest = max(stop - start for start, stop in spans)
         padded = torch.nn.functional.pad(tokens, (0, 0, 0, longest - tokens.shape[1]))
-        parts = self._place.sequence.gather(padded)
+        parts = self._place.sequence.all_gather(padded)
         pieces = [part[:, : stop - start] for part, (start, stop) in zip(parts, spans, strict=True)]
         return torch.cat(pieces, 1)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hidream_server.layouts.layout import Layout
-from hidream_server.parallel.ranks import Alone, Ranks, join
+from hidream_server.parallel.ranks import Alone, Joiner, Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,17 @@ class Place:
     @property
     def sent_bytes(self) -> int:
         """What this rank has sent on all axes."""
+        return sum(ranks.sent_bytes for ranks in self._groups())
+
+    def close(self) -> None:
+        """Leave all groups; all ranks do so together."""
+        for ranks in self._groups():
+            ranks.close()
+
+    def _groups(self) -> list[Ranks]:
+        """Return each group once, whichever axes share it."""
         axes = (self.world, self.guidance, self.sequence, self.tensor, self.block)
-        return sum(ranks.sent_bytes for ranks in axes)
+        return list({id(ranks): ranks for ranks in axes}.values())
 
 
 def alone() -> Place:
@@ -35,12 +44,13 @@ def alone() -> Place:
 
 def take_place(layout: Layout, rank: int) -> Place:
     """Make the groups of every axis; all ranks do so together."""
+    joiner = Joiner(layout)
     return Place(
         layout=layout,
         rank=rank,
-        world=join(layout, "cfg", "sp", "tp", "ep"),
-        guidance=join(layout, "cfg"),
-        sequence=join(layout, "sp"),
-        tensor=join(layout, "tp"),
-        block=join(layout, "tp", "ep"),
+        world=joiner.join("cfg", "sp", "tp", "ep"),
+        guidance=joiner.join("cfg"),
+        sequence=joiner.join("sp"),
+        tensor=joiner.join("tp"),
+        block=joiner.join("tp", "ep"),
     )

@@ -21,20 +21,24 @@ class Ranks(Protocol):
     #: What this rank has sent, by the usual ring algorithms.
     sent_bytes: int
 
-    def sum(self, part: Tensor) -> Tensor:
+    def all_reduce(self, part: Tensor) -> Tensor:
         """Return the sum of every rank's tensor; `part` may be overwritten."""
         ...
 
-    def gather(self, part: Tensor) -> list[Tensor]:
+    def all_gather(self, part: Tensor) -> list[Tensor]:
         """Return every rank's tensor, in order; all have one shape."""
         ...
 
-    def exchange(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    def all_to_all(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         """Send parts[r] to rank r; return what each rank sent here, of the given shapes."""
         ...
 
-    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+    def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         """Return the tensor of one of the ranks; what the others pass may be overwritten."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group for good."""
         ...
 
 
@@ -43,17 +47,20 @@ class Alone:
 
     size, index, sent_bytes = 1, 0, 0
 
-    def sum(self, part: Tensor) -> Tensor:
+    def all_reduce(self, part: Tensor) -> Tensor:
         return part
 
-    def gather(self, part: Tensor) -> list[Tensor]:
+    def all_gather(self, part: Tensor) -> list[Tensor]:
         return [part]
 
-    def exchange(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    def all_to_all(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         return parts
 
-    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+    def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         return tensor
+
+    def close(self) -> None:
+        pass
 
 
 class ProcessRanks:
@@ -66,19 +73,19 @@ class ProcessRanks:
         self.index = ranks.index(dist.get_rank())
         self.sent_bytes = 0
 
-    def sum(self, part: Tensor) -> Tensor:
+    def all_reduce(self, part: Tensor) -> Tensor:
         self.sent_bytes += 2 * part.nbytes * (self.size - 1) // self.size
         part = part.contiguous()
         dist.all_reduce(part, group=self._group)
         return part
 
-    def gather(self, part: Tensor) -> list[Tensor]:
+    def all_gather(self, part: Tensor) -> list[Tensor]:
         self.sent_bytes += part.nbytes * (self.size - 1)
         everything = part.new_empty((self.size, *part.shape))
         dist.all_gather(list(everything.unbind()), part.contiguous(), group=self._group)
         return list(everything.unbind())
 
-    def exchange(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    def all_to_all(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         self.sent_bytes += sum(part.nbytes for n, part in enumerate(parts) if n != self.index)
         sizes = [torch.Size(shape).numel() for shape in shapes]
         sent = torch.cat([part.reshape(-1) for part in parts])
@@ -89,19 +96,36 @@ class ProcessRanks:
         pieces = received.split(sizes)
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
-    def share(self, tensor: Tensor, source: int = 0) -> Tensor:
+    def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         self.sent_bytes += tensor.nbytes if self.index == source else 0
         tensor = tensor.contiguous()
         dist.broadcast(tensor, src=self._ranks[source], group=self._group)
         return tensor
 
+    def close(self) -> None:
+        """Give back what the group holds on the device; all of its ranks do so together."""
+        dist.destroy_process_group(self._group)
 
-def join(layout: Layout, *axes: str) -> Ranks:
-    """Return this rank's group along some axes together; all ranks call it in the same order."""
-    mine: Ranks = Alone()
-    for ranks in layout.groups(*axes):
-        if len(ranks) > 1:
+
+class Joiner:
+    """Makes the groups of a layout; axes along which the same ranks lie have one in common."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        #: None for groups of others.
+        self._made: dict[tuple[int, ...], ProcessRanks | None] = {}
+
+    def join(self, *axes: str) -> Ranks:
+        """Return this rank's group along some axes together; all ranks ask in the same order."""
+        mine: Ranks = Alone()
+        for ranks in self._layout.groups(*axes):
+            if len(ranks) > 1:
+                mine = self._group(ranks) or mine
+        return mine
+
+    def _group(self, ranks: list[int]) -> ProcessRanks | None:
+        if tuple(ranks) not in self._made:
             group = dist.new_group(ranks)
-            if dist.get_rank() in ranks:
-                mine = ProcessRanks(group, ranks)
-    return mine
+            member = dist.get_rank() in ranks
+            self._made[tuple(ranks)] = ProcessRanks(group, ranks) if member else None
+        return self._made[tuple(ranks)]

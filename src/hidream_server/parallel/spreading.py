@@ -31,7 +31,7 @@ class Spread:
         shape = torch.zeros(_MOST_DIMENSIONS, dtype=torch.int64, device=self._device)
         if result is not None:
             shape[: result.ndim] = torch.tensor(result.shape)
-        sizes = [size for size in self._world.share(shape, owner).tolist() if size]
+        sizes = [size for size in self._world.broadcast(shape, owner).tolist() if size]
         if result is None:
             result = torch.empty(sizes, dtype=self._dtype, device=self._device)
-        return self._world.share(result, owner)
+        return self._world.broadcast(result, owner)

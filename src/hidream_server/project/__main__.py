@@ -11,6 +11,7 @@ from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.lifetime import die_with_parent
 from hidream_server.ipc.messages import (
+    CancelTask,
     GroupReady,
     Hello,
     ImageDone,
@@ -44,39 +45,67 @@ def main() -> None:
         model_path=load.model_path,
         extra_model_path=load.extra_model_path,
     )
-    runner = ProjectRunner(project, Layout.parse(load.layout), os.environ)
-    tasks: queue.SimpleQueue[StartTask] = queue.SimpleQueue()
-    threading.Thread(target=_read_commands, args=(channel, tasks), daemon=True).start()
+    worker = ProjectWorker(channel, project, Layout.parse(load.layout), Path(load.work_path))
+    threading.Thread(target=worker.read_commands, daemon=True).start()
     channel.send(GroupReady(load_s=0.0, memory_bytes=0))
-    while True:
-        _paint(channel, runner, tasks.get())
+    worker.serve()
 
 
-def _read_commands(channel: RankChannel, tasks: "queue.SimpleQueue[StartTask]") -> None:
-    """Take in tasks; end the process, and the project's with it, when there can be no more."""
-    try:
-        while isinstance(command := channel.receive(), StartTask):
-            tasks.put(command)
-    finally:
-        os._exit(0)
+class ProjectWorker:
+    """Paints one task after the other; one that is cancelled is stopped, whatever it does."""
 
+    def __init__(
+        self, channel: RankChannel, project: Project, layout: Layout, work_path: Path
+    ) -> None:
+        self._channel = channel
+        self._project = project
+        self._layout = layout
+        self._work_path = work_path
+        self._tasks: queue.SimpleQueue[StartTask] = queue.SimpleQueue()
+        #: By attempt, every task that was sent and has not been painted yet.
+        self._runners: dict[tuple[str, int], ProjectRunner] = {}
 
-def _paint(channel: RankChannel, runner: ProjectRunner, start: StartTask) -> None:
-    who = {"task_id": start.task_id, "attempt": start.attempt}
-    channel.send(TaskBegun(**who))
-    began = time.perf_counter()
-    with log_context(task=start.task_id):
+    def read_commands(self) -> None:
+        """Take in commands; end the process, and the project's, when there can be no more."""
+        try:
+            while True:
+                match self._channel.receive():
+                    case StartTask() as start:
+                        runner = ProjectRunner(
+                            self._project, self._layout, os.environ, self._work_path
+                        )
+                        self._runners[start.task_id, start.attempt] = runner
+                        self._tasks.put(start)
+                    case CancelTask(task_id=task_id, attempt=attempt):
+                        if (task_id, attempt) in self._runners:
+                            self._runners[task_id, attempt].stop()
+                    case _:
+                        return
+        finally:
+            os._exit(0)
+
+    def serve(self) -> None:
+        while True:
+            start = self._tasks.get()
+            with log_context(task=start.task_id):
+                self._paint(start, self._runners[start.task_id, start.attempt])
+            del self._runners[start.task_id, start.attempt]
+
+    def _paint(self, start: StartTask, runner: ProjectRunner) -> None:
+        who = {"task_id": start.task_id, "attempt": start.attempt}
+        send, began = self._channel.send, time.perf_counter()
+        send(TaskBegun(**who))
         try:
             pictures = runner.paint(
-                start.params, lambda steps: channel.send(StepDone(**who, steps_done=steps))
+                start.params, lambda steps: send(StepDone(**who, steps_done=steps))
             )
         except ProjectFailedError as error:
-            logger.exception("The project did not paint the task")
-            channel.send(TaskFailed(**who, reason=str(error)))
+            logger.error("The project did not paint the task: %s", error)
+            send(TaskFailed(**who, reason=str(error)))
             return
-    for index, data in enumerate(pictures):
-        channel.send(ImageDone(**who, image_index=index, data=data))
-    channel.send(TaskDone(**who, timings={"project_s": time.perf_counter() - began}))
+        for index, data in enumerate(pictures):
+            send(ImageDone(**who, image_index=index, data=data))
+        send(TaskDone(**who, timings={"project_s": time.perf_counter() - began}))
 
 
 if __name__ == "__main__":

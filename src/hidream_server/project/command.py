@@ -3,6 +3,7 @@
 Only builds it; runs nothing.
 """
 
+import logging
 import re
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from hidream_server.layouts.layout import Layout
 from hidream_server.task import TaskParams
+
+logger = logging.getLogger(__name__)
 
 SCRIPT = "inference.py"
 
@@ -51,7 +54,10 @@ def build_command(project: Project, params: TaskParams, layout: Layout, folder: 
         "--guidance_scale": f"{params.guidance_scale:g}",
         "--negative_prompt": params.negative_prompt,
     }
-    arguments |= {flag: value for flag, value in optional.items() if project.understands(flag)}
+    unknown = [flag for flag in optional if not project.understands(flag)]
+    if unknown:
+        logger.warning("%s takes no %s: the project decides", SCRIPT, ", ".join(unknown))
+    arguments |= {flag: value for flag, value in optional.items() if flag not in unknown}
     return [
         *_start(layout),
         *_parallelism(layout),

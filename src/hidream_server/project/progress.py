@@ -13,19 +13,19 @@ class Progress:
         self._finished = 0
         self._last = 0
 
-    def read(self, text: str) -> int | None:
-        """Take in a line; return the steps done in all images if it says something new.
+    def read(self, text: str) -> int:
+        """Take in a line; return the steps done in all images so far.
 
         Only bars as long as an image has steps count: models are loaded with bars, too.
         """
         for done, total in _BAR.findall(text):
             if int(total) == self._steps:
                 self._follow(int(done))
-                return min(self._finished + self._last, self._steps * self._images)
-        return None
+        return min(self._finished + self._last, self._steps * self._images)
 
     def _follow(self, done: int) -> None:
-        # A bar that begins anew belongs to the next image.
-        if done < self._last:
+        # A bar that begins anew belongs to the next image; a smaller number is another rank's.
+        if done == 0 and self._last == self._steps:
             self._finished += self._steps
-        self._last = done
+            self._last = 0
+        self._last = max(self._last, done)

@@ -2,10 +2,13 @@
 
 import logging
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from PIL import Image
 
 from hidream_server.layouts.layout import Layout
 from hidream_server.project.command import Project, build_command
@@ -24,19 +27,39 @@ class ProjectFailedError(Exception):
 
 
 class ProjectRunner:
-    """Runs the project's script; `environment` says which devices it may use."""
+    """Runs the project's script for one task.
 
-    def __init__(self, project: Project, layout: Layout, environment: Mapping[str, str]) -> None:
+    `environment` says which devices it may use; its files are in a folder inside `work_path`.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        layout: Layout,
+        environment: Mapping[str, str],
+        work_path: Path | None = None,
+    ) -> None:
         self._project = project
         self._layout = layout
         self._environment = dict(environment)
+        self._work_path = work_path
+        self._changing = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the script, from any thread; `paint` raises ProjectFailedError."""
+        with self._changing:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
 
     def paint(self, params: TaskParams, step_done: Callable[[int], None]) -> list[bytes]:
         """Return the files of exactly this task's pictures; raise ProjectFailedError."""
         try:
             return self._run(params, self._layout, step_done)
         except ProjectFailedError as error:
-            if self._layout.ranks == 1:
+            if self._layout.ranks == 1 or self._stopped:
                 raise
             logger.warning("Distributed inference failed, trying single device: %s", error)
             return self._run(params, Layout(), step_done)
@@ -45,10 +68,10 @@ class ProjectRunner:
         self, params: TaskParams, layout: Layout, step_done: Callable[[int], None]
     ) -> list[bytes]:
         # A folder of its own: what lies in it afterwards is this task's, and nothing else.
-        with TemporaryDirectory(prefix="hidream-project-") as folder:
+        with TemporaryDirectory(dir=self._work_path) as folder:
             command = build_command(self._project, params, layout, Path(folder))
             self._follow(command, params, step_done)
-            return _collect(Path(folder), params.num_images)
+            return _collect(Path(folder), params)
 
     def _follow(
         self, command: list[str], params: TaskParams, step_done: Callable[[int], None]
@@ -65,23 +88,37 @@ class ProjectRunner:
             text=True,
             errors="replace",
         ) as process:
+            self._started(process)
             assert process.stdout is not None
             # Text mode reads the bars' carriage returns as ends of lines.
             for line in process.stdout:
                 lines.append(line.rstrip())
                 logger.debug("%s", line.rstrip())
-                if (steps := progress.read(line)) is not None:
-                    step_done(steps)
+                # Whatever it prints is a sign of life, also while it loads the model.
+                step_done(progress.read(line))
         if process.returncode != 0:
             raise ProjectFailedError(
                 f"inference.py ended with code {process.returncode}: " + " / ".join(lines)
             )
 
+    def _started(self, process: subprocess.Popen[str]) -> None:
+        with self._changing:
+            self._process = process
+            if self._stopped:
+                process.kill()
 
-def _collect(folder: Path, count: int) -> list[bytes]:
+
+def _collect(folder: Path, params: TaskParams) -> list[bytes]:
     """Return the pictures in the order in which they were made."""
     found = [path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES]
-    if len(found) != count:
-        raise ProjectFailedError(f"inference.py left {len(found)} pictures of {count}.")
+    if len(found) != params.num_images:
+        raise ProjectFailedError(f"inference.py left {len(found)} pictures of {params.num_images}.")
+    for path in found:
+        with Image.open(path) as picture:
+            if picture.size != (params.width, params.height):
+                raise ProjectFailedError(
+                    f"inference.py painted {picture.width}x{picture.height},"
+                    f" not {params.width}x{params.height}."
+                )
     found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
     return [path.read_bytes() for path in found]

@@ -1,4 +1,4 @@
-"""Submit, claim, beat, complete, fail, hand back: the rules by which tasks move.
+"""Submit, claim, beat, complete, fail, cancel, hand back: the rules by which tasks move.
 
 Knows nothing of SQL, HTTP or processes. The task table is the queue; nothing is held here that
 a restart would miss.
@@ -46,11 +46,16 @@ class TaskQueue:
         self._max_crashes = max_crashes
         self._clock = clock
         self._lanes = lanes
-        self._listeners: list[Callable[[], object]] = []
+        self._submit_listeners: list[Callable[[], object]] = []
+        self._cancel_listeners: list[Callable[[str], object]] = []
 
     def on_submit(self, listener: Callable[[], object]) -> None:
         """Call `listener`, from any thread, after tasks have been accepted."""
-        self._listeners.append(listener)
+        self._submit_listeners.append(listener)
+
+    def on_cancel(self, listener: Callable[[str], object]) -> None:
+        """Call `listener`, from any thread, with the id of a task that has been cancelled."""
+        self._cancel_listeners.append(listener)
 
     def submit(self, requests: Sequence[TaskParams]) -> list[Task]:
         """Accept tasks, all or none; they are kept once this returns."""
@@ -63,9 +68,19 @@ class TaskQueue:
         for task in new:
             with log_context(task=task.id):
                 logger.info("Task accepted")
-        for listener in self._listeners:
+        for listener in self._submit_listeners:
             listener()
         return new
+
+    def cancel(self, task_id: str) -> bool:
+        """Cancel a task that has not ended; False if it has, or never was."""
+        if not self._store.cancel(task_id, self._clock()):
+            return False
+        with log_context(task=task_id):
+            logger.info("Task cancelled")
+        for listener in self._cancel_listeners:
+            listener(task_id)
+        return True
 
     def get(self, task_id: str) -> Task | None:
         return self._store.get(task_id)

@@ -109,6 +109,11 @@ class TaskStore:
         statement = _transition(TaskState.FAILED, completed_at=now, error=error)
         return self._write(_fenced(statement, claim)) == 1
 
+    def cancel(self, task_id: str, now: float) -> bool:
+        """Cancel a task that is queued or running; False if it has ended or never was."""
+        statement = _transition(TaskState.CANCELLED, completed_at=now)
+        return self._write(statement.where(tasks.c.id == task_id)) == 1
+
     def release(self, claim: Claim, crashed: bool) -> bool:
         """Hand a running task back to the queue; False if it was fenced off."""
         statement = _requeue().values(crashes=tasks.c.crashes + int(crashed))

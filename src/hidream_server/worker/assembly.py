@@ -19,11 +19,11 @@ def assemble(
     device: RankDevice,
     expert_product: str,
     prompt_cache_bytes: int,
-    waiting: Collection[str] = (),
+    offloaded: Collection[str] = (),
 ) -> ModelRunner:
     """Load this rank's part; all ranks do so together. Raises what the libraries raise.
 
-    `waiting` names text encoders that stay in the host's memory between prompts.
+    `offloaded` names text encoders that stay in the host's memory between prompts.
     """
     transformer = description.component(TRANSFORMER.name)
     others = [part for part in description.components if part.name != TRANSFORMER.name]
@@ -32,7 +32,7 @@ def assemble(
     mine = {name for name, rank in owners.items() if rank == place.rank}
     return ModelRunner(
         load_network(transformer.path, transformer.files, place, *where, expert_product),
-        load_model(description, *where, mine, waiting),
+        load_model(description, *where, mine, offloaded),
         Spread(owners, place.world, *where),
         description,
         device,

@@ -14,13 +14,6 @@ T = TypeVar("T")
 _PATIENCE = timedelta(days=365)
 
 
-def join_group(device: str, backend: str) -> None:
-    """Join the processes that torchrun's environment names; all do so together."""
-    if not dist.is_initialized():
-        backends = "gloo" if device == "cpu" else f"cpu:gloo,{device}:{backend}"
-        dist.init_process_group(backends, init_method="env://")
-
-
 class Broadcast(Generic[T]):
     """The common mind of a group's ranks."""
 
@@ -29,7 +22,9 @@ class Broadcast(Generic[T]):
 
         `backend` is for the collectives between devices; this broadcast uses none of them.
         """
-        join_group(device, backend)
+        if not dist.is_initialized():
+            backends = "gloo" if device == "cpu" else f"cpu:gloo,{device}:{backend}"
+            dist.init_process_group(backends, init_method="env://")
         self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
 
     def share(self, value: T | None) -> T:

@@ -23,7 +23,7 @@ from hidream_server.model_directory.reading import describe
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
 from hidream_server.parallel.place import Place, take_place
-from hidream_server.worker.broadcast import join_group
+from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.device import RankDevice, open_device
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     bench = msgspec.json.decode(sys.argv[1], type=LayoutBench)
     kind = KINDS[bench.device_type]
     device = open_device(kind, int(os.environ["LOCAL_RANK"]))
-    join_group(kind.name, kind.backend)
+    meeting: Broadcast[None] = Broadcast(kind.name, kind.backend)
     extra = None if bench.extra_model_path is None else Path(bench.extra_model_path)
     description = describe(Path(bench.model_path), extra)
     for name in bench.layouts:
@@ -42,8 +42,10 @@ def main() -> None:
             timing = _time(bench, description, place, device, kind.expert_product)
             if place.rank == 0:
                 print(msgspec.json.encode(timing).decode(), flush=True)
-        dist.barrier()
-    dist.destroy_process_group()
+            place.close()
+        # Not on the devices, which would not wait until the others have loaded their part.
+        meeting.wait_for_all()
+    meeting.close()
 
 
 def _time(

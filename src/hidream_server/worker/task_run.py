@@ -1,11 +1,11 @@
 """One attempt of a task inside a rank: its images, its progress, its seconds by stage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from hidream_server.ipc.messages import StartTask
+from hidream_server.ipc.messages import CancelTask, StartTask
 from hidream_server.pipeline.denoise import ImageRun
 
 
@@ -17,8 +17,13 @@ class TaskRun:
     number: int
     images: list[ImageRun] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
-    #: It has been reported as failed; nothing more is said of it.
+    #: It has been reported as failed, or was cancelled; nothing more is said of it.
     given_up: bool = False
+
+    def is_in(self, unwanted: Sequence[CancelTask]) -> bool:
+        """Whether this attempt is among those."""
+        mine = CancelTask(task_id=self.start.task_id, attempt=self.start.attempt)
+        return mine in unwanted
 
     @property
     def steps_done(self) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from hidream_server.devices.choice import KINDS
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
+    CancelTask,
     Command,
     GroupReady,
     LoadFailed,
@@ -47,6 +48,7 @@ class Turn:
     """What all ranks do next."""
 
     admit: list[StartTask] = field(default_factory=list)
+    cancel: list[CancelTask] = field(default_factory=list)
     image: ActiveImage | None = None
     leave: bool = False
 
@@ -83,20 +85,28 @@ class Worker:
         self._broadcast.close()
 
     def _load(self, load: LoadModel) -> bool:
-        """Load the model; once all ranks have, rank 0 says so. On failure say why."""
+        """Load the model; once all ranks are warm, rank 0 says so. On failure say why."""
         start = time.perf_counter()
-        try:
-            self._runner = _load_runner(load)
-        except Exception as error:
-            logger.exception("The model could not be loaded")
-            self._channel.send(LoadFailed(reason=first_line(error)))
-            return False
-        self._broadcast.wait_for_all()
+        for stage in (partial(self._load_weights, load), self._warm_up):
+            try:
+                stage()
+            except Exception as error:
+                logger.exception("The model could not be loaded")
+                self._channel.send(LoadFailed(reason=first_line(error)))
+                return False
+            # Ranks read files at different speeds; collectives on devices would not wait for long.
+            self._broadcast.wait_for_all()
         if self._rank == 0:
             load_s = time.perf_counter() - start
             self._channel.send(GroupReady(load_s=load_s, memory_bytes=self._runner.memory_bytes()))
         self._loaded.set()
         return True
+
+    def _load_weights(self, load: LoadModel) -> None:
+        self._runner = _load_runner(load)
+
+    def _warm_up(self) -> None:
+        logger.info("Warm after %.2f s", self._runner.warm_up())
 
     def _read_commands(self) -> None:
         """Take in commands; end the process when there can be no more.
@@ -116,18 +126,22 @@ class Worker:
     def _decide(self) -> Turn:
         """Take in the commands that have come, and wait for one if there is nothing to run."""
         admit: list[StartTask] = []
+        cancel: list[CancelTask] = []
         while not self._commands.empty() or not (self._runs or admit):
-            command = self._commands.get()
-            if isinstance(command, Stop):
-                return Turn(leave=True)
-            if isinstance(command, StartTask):
-                admit.append(command)
-        return Turn(admit, next_image(self._active()))
+            match self._commands.get():
+                case Stop():
+                    return Turn(leave=True)
+                case StartTask() as start:
+                    admit.append(start)
+                case CancelTask() as unwanted:
+                    cancel.append(unwanted)
+        return Turn(admit, cancel, next_image(self._active(cancel)))
 
-    def _active(self) -> list[ActiveImage]:
+    def _active(self, cancelled: list[CancelTask]) -> list[ActiveImage]:
         return [
             ActiveImage(run.number, index)
             for run in self._runs.values()
+            if not run.is_in(cancelled)
             for index, image in enumerate(run.images)
             if not image.finished
         ]
@@ -135,9 +149,14 @@ class Worker:
     # Doing: all ranks alike
 
     def _take(self, turn: Turn) -> None:
+        for run in [run for run in self._runs.values() if run.is_in(turn.cancel)]:
+            run.given_up = True
+            del self._runs[run.number]
         for start in turn.admit:
             self._admitted += 1
             run = TaskRun(start, self._admitted)
+            if run.is_in(turn.cancel):
+                continue
             with self._guard(run):
                 self._begin(run)
         if turn.image is not None:
@@ -191,13 +210,11 @@ def _load_runner(load: LoadModel) -> ModelRunner:
     kind = KINDS[load.device_type]
     device = open_device(kind, int(os.environ["LOCAL_RANK"]))
     place = take_place(Layout.parse(load.layout), int(os.environ["RANK"]))
-    runner = assemble(
+    return assemble(
         description,
         place,
         device,
         kind.expert_product,
         load.prompt_cache_bytes,
-        load.waiting_encoders,
+        load.offloaded_encoders,
     )
-    logger.info("Warm after %.2f s", runner.warm_up())
-    return runner

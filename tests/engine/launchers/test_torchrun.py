@@ -154,7 +154,7 @@ def test_output_without_end_does_no_harm(caplog):
         await launcher.start(ORDER)
         return await launcher.wait()
 
-    assert asyncio.run(asyncio.wait_for(life(), 30)) == "torchrun ended with code 3"
+    assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code 3"
     assert "xxx" in caplog.text
     assert len(caplog.text) < 200_000
 
@@ -186,7 +186,7 @@ def test_an_agent_that_ignores_the_first_signal_is_killed(monkeypatch):
         await launcher.kill()
         return await launcher.wait()
 
-    assert asyncio.run(asyncio.wait_for(life(), 30)) == "torchrun ended with code -9"
+    assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
 
 
 def test_a_program_that_cannot_be_started_is_a_group_that_cannot():

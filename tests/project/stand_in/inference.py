@@ -1,13 +1,15 @@
 """A stand-in for a HiDream-I1 project: takes the first version's arguments, paints plain pictures.
 
 With --enable_parallelism its ranks really meet in a gloo group. A prompt of "fail on many" fails
-there, one of "fail" everywhere, "keep quiet" paints nothing, "die" kills the second rank.
+there, one of "fail" everywhere, "keep quiet" paints nothing, "die" kills the second rank,
+"go on for ever" has no end.
 """
 
 import argparse
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,8 @@ width, height = map(int, arguments.resolution.split("x"))
 for index in range(arguments.num_images_per_prompt):
     for _ in tqdm(range(arguments.num_inference_steps), disable=rank != 0, mininterval=0):
         pass
+    while prompt == "go on for ever":
+        time.sleep(0.1)
     if rank == 0 and prompt != "keep quiet":
         colour = (arguments.seed + index, ranks, arguments.num_inference_steps)
         picture = np.full((height, width, 3), colour, np.uint8)

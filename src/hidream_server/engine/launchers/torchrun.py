@@ -62,7 +62,7 @@ class TorchrunLauncher:
                 start_new_session=True,
             )
         except OSError as error:
-            raise GroupStartError(f"torchrun could not be started: {error}.") from error
+            raise GroupStartError(f"The ranks could not be started: {error}.") from error
         self._ended = asyncio.create_task(self._follow(self._agent))
 
     async def wait(self) -> str:
@@ -94,7 +94,7 @@ class TorchrunLauncher:
         code = await agent.wait()
         if code != 0 and not self._killed:
             logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
-        return f"torchrun ended with code {code}"
+        return f"the ranks ended with code {code}"
 
     def _keep(self, line: bytes) -> None:
         text = line.decode(errors="replace").strip()

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import Module
 
 
-class Visitor:
+class OffloadedModule:
     """Calls a module on a device with weights that otherwise are in the host's memory.
 
     What it takes of the device's memory is free again after each call; the price is one transfer

@@ -18,7 +18,7 @@ from hidream_server.parallel.place import Place
 from hidream_server.parallel.sequence import SequenceParallelAttention
 
 
-def cut(
+def shard(
     transformer: HiDreamImageTransformer2DModel, place: Place, product: ExpertProduct
 ) -> SequenceParallelAttention | None:
     """Leave of a transformer on the meta device what this rank computes, and how.
@@ -37,7 +37,7 @@ def cut(
             inner.attn1.heads = heads
             inner.attn1.set_processor(processor)
         if place.block.size > 1 and not inner.attn1.single:
-            inner.ff_t.register_forward_hook(lambda _, __, output: place.block.sum(output))
+            inner.ff_t.register_forward_hook(lambda _, __, output: place.block.all_reduce(output))
     _shrink(transformer, place)
     return sequence
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hidream_server.model.visiting import Visitor
+from hidream_server.model.offloading import OffloadedModule
 
 
 class Network(nn.Module):
@@ -29,7 +29,7 @@ META = torch.device("meta")
 def test_the_weights_are_on_the_device_during_a_call_and_at_home_after_it():
     network = Network()
     home = [tensor.data_ptr() for tensor in network.state_dict().values()]
-    result = Visitor(network, META)(torch.zeros(1, 3, device=META))
+    result = OffloadedModule(network, META)(torch.zeros(1, 3, device=META))
     assert (network.seen, result.device) == ({"meta"}, META)
     assert [tensor.data_ptr() for tensor in network.state_dict().values()] == home
     assert network.tied is network.linear.weight
@@ -38,11 +38,11 @@ def test_the_weights_are_on_the_device_during_a_call_and_at_home_after_it():
 def test_a_call_that_fails_leaves_the_weights_at_home():
     network = Network()
     with pytest.raises(RuntimeError, match="out of memory"):
-        Visitor(network, META)(torch.zeros(1, 3, device=META), fail=True)
+        OffloadedModule(network, META)(torch.zeros(1, 3, device=META), fail=True)
     assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
 
 
 def test_the_result_is_that_of_the_module():
     network, tokens = Network(), torch.randn(1, 3)
-    visited = Visitor(network, torch.device("cpu"))(tokens)
+    visited = OffloadedModule(network, torch.device("cpu"))(tokens)
     torch.testing.assert_close(visited, network(tokens), rtol=0, atol=0)
