@@ -12,9 +12,9 @@ from torch import Tensor
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.sharding import local_part
 from hidream_server.model.expert_product import EXPERT_PRODUCTS
-from hidream_server.parallel.sharding import shard
 from hidream_server.parallel.network import Network
 from hidream_server.parallel.place import Place
+from hidream_server.parallel.sharding import shard
 
 _EXPERT = re.compile(r"(.*\.ff_i\.experts)\.(\d+)\.(w[123])\.weight$")
 
