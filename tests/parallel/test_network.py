@@ -1,12 +1,13 @@
 """Every layout computes what one rank computes with diffusers' own class."""
 
-from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import HiDreamImageTransformer2DModel
+from msgspec import structs
 
 from hidream_server.layouts.choice import possible
 from hidream_server.layouts.layout import Layout
@@ -98,15 +99,19 @@ def _rank_output(folder: Path, inputs: dict, place: Place) -> torch.Tensor:
 
 #: Every layout that four heads allow on up to eight ranks, and some that need twenty.
 LAYOUTS = [
-    *((4, str(layout)) for layout in possible(replace(HIDREAM, num_attention_heads=4), 8)),
+    *((4, str(layout)) for layout in possible(structs.replace(HIDREAM, num_attention_heads=4), 8)),
     *((20, name) for name in ("tp5", "sp5", "tp4-ep2", "sp8")),
+]
+#: Square and padded for all; full, padded to a square and with fewer tokens than ranks for some.
+CASES = [
+    *(product(LAYOUTS, [(8, 8), (6, 10)])),
+    *(product([(4, name) for name in ("sp4", "sp8", "cfg2-sp2")], [(16, 16), (6, 6), (2, 2)])),
 ]
 
 
-# The last has fewer tokens than some layouts have ranks.
-@pytest.mark.parametrize("size", [(8, 8), (16, 16), (6, 10), (6, 6), (2, 2)])
-@pytest.mark.parametrize(("heads", "layout"), LAYOUTS)
-def test_a_layout_computes_what_one_rank_computes(models, heads, layout, size):
+@pytest.mark.parametrize(("split", "size"), CASES, ids=str)
+def test_a_layout_computes_what_one_rank_computes(models, split, size):
+    heads, layout = split
     model, folder = models[heads]
     for rows in (1, 2):
         inputs = _inputs(rows, *size)
