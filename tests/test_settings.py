@@ -35,6 +35,7 @@ TEXTS = {
     "max_guidance_scale": "9.5",
     "max_images_per_prompt": "2",
     "max_batch_requests": "3",
+    "max_running": "3",
     "max_crashes": "5",
     "drain_timeout_s": "0",
     "layout_tries": "3",

@@ -131,6 +131,12 @@ class Settings(BaseModel):
     max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)
     max_images_per_prompt: int = _option(8, "most images of a task", ge=1)
     max_batch_requests: int = _option(64, "most requests of one batch_submit", ge=1)
+    max_running: int = _option(
+        8,
+        "tasks that a worker group has on hand at once; it changes between them at every step, so"
+        " that short ones pass long ones",
+        ge=1,
+    )
     max_crashes: int = _option(3, "worker group crashes after which a task is failed", ge=1)
     drain_timeout_s: float = _option(
         30.0, "how long a stopping server lets running tasks finish, in seconds", ge=0

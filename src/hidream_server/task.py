@@ -70,10 +70,15 @@ class TaskParams:
         return self.num_inference_steps * self.num_images
 
     @property
+    def step_cost(self) -> float:
+        """Expected work of one step of one image in rows × megapixels."""
+        rows = 2 if self.guided else 1
+        return rows * self.width * self.height / 1e6
+
+    @property
     def cost(self) -> float:
         """Expected work in rows × steps × megapixels."""
-        rows = 2 if self.guided else 1
-        return rows * self.total_steps * self.width * self.height / 1e6
+        return self.total_steps * self.step_cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

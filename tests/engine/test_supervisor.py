@@ -52,6 +52,7 @@ class Stage:
         launcher: FakeLauncher,
         deadlines: Deadlines,
         rungs: Sequence[Layout],
+        max_running: int,
     ) -> None:
         self.folder = folder
         self.launcher = launcher
@@ -67,6 +68,7 @@ class Stage:
             self.new_group,
             LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
+            max_running=max_running,
         )
 
     def new_group(self, layout: Layout) -> WorkerGroup:
@@ -101,9 +103,10 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage
         launcher: FakeLauncher,
         deadlines: Deadlines = DEADLINES,
         rungs: Sequence[Layout] = (Layout(),),
+        max_running: int = 1,
     ) -> Stage:
         async def main() -> Stage:
-            stage = Stage(tmp_path, launcher, deadlines, rungs)
+            stage = Stage(tmp_path, launcher, deadlines, rungs, max_running)
             running = asyncio.create_task(stage.supervisor.run())
             async with asyncio.timeout(20):
                 await scenario(stage)
@@ -419,6 +422,64 @@ def test_a_stop_lets_the_running_task_finish_and_claims_no_other(
     play(scenario, FakeLauncher(slow))
 
 
+def test_a_group_has_several_tasks_on_hand_and_no_more_than_it_may(
+    play: Callable[..., Stage],
+) -> None:
+    on_hand: list[StartTask] = []
+
+    async def patient(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        for _ in range(3):
+            on_hand.append(await rank.hear())
+        await rank.do(on_hand[1])
+        on_hand.append(await rank.hear())
+        for start in (on_hand[0], *on_hand[2:]):
+            await rank.do(start)
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        tasks = [stage.submit() for _ in range(4)]
+        for task_id in tasks:
+            await stage.until(task_id, TaskState.COMPLETED)
+        assert [start.task_id for start in on_hand] == tasks
+
+    play(scenario, FakeLauncher(patient), max_running=3)
+
+
+def test_tasks_that_were_there_when_a_group_went_down_run_alone(
+    play: Callable[..., Stage],
+) -> None:
+    """One of three kills its group; the others lose a group once, and no picture."""
+    together: list[set[str]] = []
+
+    async def poisoned(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        together.append(set())
+        while isinstance(start := await rank.hear(), StartTask):
+            together[-1].add(start.task_id)
+            await rank.do(start, steps=1)
+            if len(together) == 1 and len(together[0]) < 3:
+                continue
+            if start.task_id == poison[0] or len(together) == 1:
+                return
+            await rank.do(start)
+
+    poison: list[str] = []
+
+    async def scenario(stage: Stage) -> None:
+        good, bad, also_good = (stage.submit() for _ in range(3))
+        poison.append(bad)
+        assert (await stage.until(bad, TaskState.FAILED)).crashes == 2
+        for task_id in (good, also_good):
+            task = await stage.until(task_id, TaskState.COMPLETED)
+            assert (task.crashes, task.attempt) == (1, 2)
+        assert together[0] == {good, bad, also_good}
+
+    play(scenario, FakeLauncher(poisoned), max_running=3)
+
+
 def test_a_cancelled_task_gives_its_place_to_the_next(play: Callable[..., Stage]) -> None:
     at_work = asyncio.Event()
     heard: list[Command] = []
@@ -446,7 +507,12 @@ def test_a_cancelled_task_gives_its_place_to_the_next(play: Callable[..., Stage]
         assert stage.task(first).pictures == ()
         assert heard == [
             CancelTask(task_id=first, attempt=1),
-            StartTask(task_id=second, attempt=1, params=params()),
+            StartTask(
+                task_id=second,
+                attempt=1,
+                created_at=stage.task(second).created_at,
+                params=params(),
+            ),
         ]
 
     play(scenario, FakeLauncher(interrupted))

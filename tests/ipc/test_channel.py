@@ -54,7 +54,12 @@ COMMANDS: list[Command] = [
         layout="tp4",
         log_level="INFO",
     ),
-    StartTask(task_id="t", attempt=3, params=params(infer_type=InferType.PROFILING, prompt="红")),
+    StartTask(
+        task_id="t",
+        attempt=3,
+        created_at=1.5,
+        params=params(infer_type=InferType.PROFILING, prompt="红"),
+    ),
     CancelTask(task_id="t", attempt=3),
     Stop(),
 ]

@@ -105,15 +105,35 @@ def group(size: int = 1, load: LoadModel = LOAD, turns: Path | None = None) -> I
         yield [ranks[number] for number in range(size)]
 
 
-def start(task_id: str, **changes: object) -> StartTask:
-    return StartTask(task_id=task_id, attempt=1, params=params(num_inference_steps=3, **changes))
+def start(task_id: str, created_at: float = 0.0, **changes: object) -> StartTask:
+    return StartTask(
+        task_id=task_id,
+        attempt=1,
+        created_at=created_at,
+        params=params(num_inference_steps=3, **changes),
+    )
+
+
+def test_a_short_task_passes_a_long_one_at_the_next_step() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("long", prompt="slow", num_images=100))
+        rank.hear(StepDone)
+        rank.tell(start("short"))
+        events = []
+        while not isinstance(event := rank.hear(), TaskDone):
+            events.append(event)
+        assert event.task_id == "short"
+        between = [e for e in events if isinstance(e, StepDone) and e.task_id == "long"]
+        assert len(between) <= 2
+        rank.hear(StepDone)
 
 
 def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
     with group() as [rank]:
         assert isinstance(rank.hear(), GroupReady)
         rank.tell(start("first", num_images=2, seed=5))
-        rank.tell(start("second", seed=9))
+        rank.tell(start("second", created_at=1000.0, seed=9))
         events = [rank.hear() for _ in range(10 + 6)]
         begun = [e.task_id for e in events if isinstance(e, TaskBegun)]
         assert begun == ["first", "second"]
@@ -186,7 +206,7 @@ def test_a_load_that_fails_is_reported_in_one_line() -> None:
 def test_a_picture_that_cannot_be_made_into_a_file_fails_its_task() -> None:
     with group() as [rank]:
         rank.tell(start("bad", prompt="no file", num_images=2))
-        rank.tell(start("good"))
+        rank.tell(start("good", created_at=1000.0))
         assert rank.hear(TaskFailed, TaskDone).task_id == "bad"
         assert rank.hear(TaskFailed, TaskDone) == TaskDone(task_id="good", attempt=1, timings=ANY)
 

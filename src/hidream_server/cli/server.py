@@ -128,7 +128,16 @@ def _supervisor(
     running = RunningTasks(queue, pictures)
     device = kind.name.upper()
     where = f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else ""
-    return Supervisor(queue, running, new_group, layouts, deadlines, device=device, where=where)
+    return Supervisor(
+        queue,
+        running,
+        new_group,
+        layouts,
+        deadlines,
+        max_running=1 if by_project else settings.max_running,
+        device=device,
+        where=where,
+    )
 
 
 async def _run(

@@ -56,9 +56,17 @@ class RunningTasks:
     def __len__(self) -> int:
         return len(self._running)
 
+    def __contains__(self, task: Task) -> bool:
+        return (task.id, task.attempt) in self._running
+
     @property
-    def suspicious(self) -> bool:
-        """One of them has brought a group down before: what happens may be its doing."""
+    def has_suspect(self) -> bool:
+        """One of them was there when a group went down."""
+        return any(one.task.crashes > 0 for one in self._running.values())
+
+    @property
+    def suspect_begun(self) -> bool:
+        """Such a one is being worked on: what happens may be its doing."""
         return any(one.begun and one.task.crashes > 0 for one in self._running.values())
 
     def add(self, task: Task) -> None:

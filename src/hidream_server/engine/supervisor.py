@@ -6,11 +6,11 @@ Knows tasks and messages; knows nothing of tensors, HTTP, or how the ranks are s
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hidream_server.engine.admission import Admission
 from hidream_server.engine.health import HealthRecord
 from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.running_tasks import RunningTasks
@@ -75,12 +75,11 @@ class Supervisor:
         self._new_group = new_group
         self._ladder = ladder
         self._deadlines = deadlines
-        self._max_running = max_running
+        self._admission = Admission(queue, running, max_running)
         #: What people call one of the devices, and which this group has, for the log.
         self._device = device
         self._name = f"Worker group on {where}" if where else "Worker group"
         self._clock = clock
-        self._owner = socket.gethostname()[:64]
         self._group: WorkerGroup | None = None
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
@@ -204,14 +203,17 @@ class Supervisor:
             return None
 
     async def _admit(self, group: WorkerGroup) -> None:
-        """Claim tasks for the places that are free and send them to the ranks."""
-        free = self._max_running - len(self._running)
-        if free <= 0:
-            return
-        for task in await asyncio.to_thread(self._queue.claim, self._owner, free):
-            self._running.add(task)
+        """Send the ranks what they may begin."""
+        while (task := await self._admission.next_task()) is not None:
             self._last_sign = self._clock()
-            await group.send(StartTask(task_id=task.id, attempt=task.attempt, params=task.params))
+            await group.send(
+                StartTask(
+                    task_id=task.id,
+                    attempt=task.attempt,
+                    created_at=task.created_at,
+                    params=task.params,
+                )
+            )
 
     async def _record(self, event: Event) -> None:
         match event:
@@ -236,7 +238,7 @@ class Supervisor:
         """Say why, give the running tasks back, and wait a little."""
         logger.warning("%s lost: %s; another one starts in %.0f s", self._name, error, pause)
         self.health.lost(str(error))
-        blamed = isinstance(error, EngineError) and not self._running.suspicious
+        blamed = isinstance(error, EngineError) and not self._running.suspect_begun
         if blamed and self._ladder.failed():
             layout = self._ladder.layout
             smaller = f"layout {layout}" if layout.ranks > 1 else f"single {self._device}"

@@ -46,6 +46,8 @@ class StartTask(Message, frozen=True, kw_only=True):
 
     task_id: str
     attempt: int
+    #: When the task was submitted, in seconds since the epoch.
+    created_at: float
     params: TaskParams
 
 

@@ -30,6 +30,15 @@ class TaskRun:
         return sum(image.steps_done for image in self.images)
 
     @property
+    def steps_left(self) -> int:
+        return self.start.params.total_steps - self.steps_done
+
+    @property
+    def next_image(self) -> int:
+        """The image whose step is next: they are painted one after the other."""
+        return next(index for index, image in enumerate(self.images) if not image.finished)
+
+    @property
     def finished(self) -> bool:
         return all(image.finished for image in self.images)
 

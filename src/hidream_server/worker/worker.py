@@ -1,7 +1,7 @@
 """The rank loop: load the model, then turn by turn do what rank 0 decides, until told to leave.
 
-A turn admits new tasks and runs one step. The loop waits for nobody: files are made by a thread
-beside it, commands are read by another.
+A turn drops tasks, admits some, and runs one step. The loop waits for nobody: files are made by a
+thread beside it, commands are read by another.
 """
 
 import logging
@@ -32,7 +32,8 @@ from hidream_server.logs import log_context
 from hidream_server.model_directory.reading import describe
 from hidream_server.parallel.place import take_place
 from hidream_server.pipeline.png import encode_png
-from hidream_server.scheduling.policy import ActiveImage, next_image
+from hidream_server.scheduling.pace import Pace
+from hidream_server.scheduling.policy import ActiveTask, next_task
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.device import open_device
@@ -49,7 +50,8 @@ class Turn:
 
     admit: list[StartTask] = field(default_factory=list)
     cancel: list[CancelTask] = field(default_factory=list)
-    image: ActiveImage | None = None
+    #: Number of the task whose next step is run.
+    step: int | None = None
     leave: bool = False
 
 
@@ -62,6 +64,7 @@ class Worker:
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runs: dict[int, TaskRun] = {}
         self._admitted = 0
+        self._pace = Pace()
         self._loaded = threading.Event()
         self._outbox = Outbox(channel, rank)
 
@@ -135,16 +138,14 @@ class Worker:
                     admit.append(start)
                 case CancelTask() as unwanted:
                     cancel.append(unwanted)
-        return Turn(admit, cancel, next_image(self._active(cancel)))
+        chosen = next_task(
+            self._active(run) for run in self._runs.values() if not run.is_in(cancel)
+        )
+        return Turn(admit, cancel, None if chosen is None else chosen.number)
 
-    def _active(self, cancelled: list[CancelTask]) -> list[ActiveImage]:
-        return [
-            ActiveImage(run.number, index)
-            for run in self._runs.values()
-            if not run.is_in(cancelled)
-            for index, image in enumerate(run.images)
-            if not image.finished
-        ]
+    def _active(self, run: TaskRun) -> ActiveTask:
+        step_s = self._pace.step_s(run.start.params.step_cost)
+        return ActiveTask(run.number, run.start.created_at, run.steps_left * step_s)
 
     # Doing: all ranks alike
 
@@ -159,10 +160,10 @@ class Worker:
                 continue
             with self._guard(run):
                 self._begin(run)
-        if turn.image is not None:
-            run = self._runs[turn.image.task_number]
+        if turn.step is not None:
+            run = self._runs[turn.step]
             with self._guard(run):
-                self._advance(run, turn.image.image_index)
+                self._advance(run, run.next_image)
 
     @contextmanager
     def _guard(self, run: TaskRun) -> Iterator[None]:
@@ -190,9 +191,10 @@ class Worker:
 
     def _advance(self, run: TaskRun, image_index: int) -> None:
         """Take one image a step further; decode it after its last."""
-        image = run.images[image_index]
+        image, start = run.images[image_index], time.perf_counter()
         with run.stage("denoise_s"):
             self._runner.step(image)
+        self._pace.measured(run.start.params.step_cost, time.perf_counter() - start)
         self._outbox.step_done(run)
         if image.finished and self._rank == 0:
             with run.stage("decode_s"):
