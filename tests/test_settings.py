@@ -40,6 +40,7 @@ TEXTS = {
     "drain_timeout_s": "0",
     "layout_tries": "3",
     "layout_cool_down_s": "10",
+    "checkpoint_s": "2.5",
     "step_timeout_s": "1.5",
     "load_timeout_s": "2.5",
     "prompt_cache_mb": "0",

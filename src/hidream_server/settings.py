@@ -147,6 +147,12 @@ class Settings(BaseModel):
     layout_cool_down_s: float = _option(
         300.0, "how long a smaller layout serves before the larger one is tried again", ge=0
     )
+    checkpoint_s: float = _option(
+        5.0,
+        "how often a running task is saved, so that after a crash or a restart it goes on from"
+        " there, in seconds; 0 for never",
+        ge=0,
+    )
     step_timeout_s: float = _option(
         600.0, "a worker group that finishes no step for so long is restarted, in seconds", gt=0
     )

@@ -22,7 +22,7 @@ def solo(server: Server) -> list[bytes]:
 def test_a_killed_rank_or_launcher_costs_no_task_and_no_picture(
     server: Server, new_server: Callable[..., Server], who: str
 ) -> None:
-    victim = new_server()
+    victim = new_server("--checkpoint-s", "0.1")
     victim.start()
     victim.wait_for("/readyz")
     task_id = victim.submit(**REQUEST)
@@ -36,6 +36,7 @@ def test_a_killed_rank_or_launcher_costs_no_task_and_no_picture(
     assert url.endswith(f"{task_id}_2_0.png")
     assert victim.pictures(waiting) == solo(server)
     assert "Worker group lost" in victim.console()
+    assert "goes on after step" in victim.console()
     assert victim.client.get("/health").json()["status"] == "healthy"
     assert victim.stop() == 0
 
@@ -43,7 +44,7 @@ def test_a_killed_rank_or_launcher_costs_no_task_and_no_picture(
 def test_a_killed_server_takes_its_ranks_along_and_its_tasks_up_again(
     server: Server, new_server: Callable[..., Server]
 ) -> None:
-    victim = new_server()
+    victim = new_server("--checkpoint-s", "0.1")
     victim.start()
     victim.wait_for("/readyz")
     finished = victim.submit(resolution="256x256", num_inference_steps=2, seed=1)

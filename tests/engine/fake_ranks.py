@@ -34,6 +34,7 @@ LOAD = LoadModel(
     offloaded_encoders=[],
     log_level="INFO",
     prompt_cache_bytes=0,
+    checkpoint_s=0.0,
 )
 
 

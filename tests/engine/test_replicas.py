@@ -14,6 +14,7 @@ from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.ipc.messages import GroupReady, StartTask
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.database import open_database
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
@@ -22,13 +23,15 @@ from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
 from tests.support import params
 
 
-def a_replica(queue: TaskQueue, pictures: PictureFolder, launcher: FakeLauncher) -> Supervisor:
+def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervisor:
     def new_group(_layout: Layout) -> WorkerGroup:
         return WorkerGroup(launcher, 1, {}, LOAD)
 
     return Supervisor(
         queue,
-        RunningTasks(queue, pictures),
+        RunningTasks(
+            queue, PictureFolder(folder / "pictures"), CheckpointFolder(folder / "checkpoints")
+        ),
         new_group,
         LayoutLadder([Layout()], tries=2, cool_down_s=100),
         Deadlines(load_s=30, step_s=30, drain_s=30),
@@ -53,9 +56,8 @@ def meeting(parties: int) -> tuple[Callable[[FakeRank], object], Counter[int]]:
 def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> None:
     async def main() -> None:
         queue = TaskQueue(TaskStore(open_database(tmp_path / "tasks.db")), max_crashes=3)
-        pictures = PictureFolder(tmp_path / "pictures")
         script, done = meeting(3)
-        supervisors = [a_replica(queue, pictures, FakeLauncher(script)) for _ in range(3)]
+        supervisors = [a_replica(queue, tmp_path, FakeLauncher(script)) for _ in range(3)]
         engine = Replicas(supervisors)
         assert (engine.health.replicas, engine.health.replicas_ready) == (3, 0)
         tasks = queue.submit([params(seed=seed) for seed in range(6)])

@@ -14,6 +14,7 @@ from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.ipc.messages import (
     CancelTask,
+    Checkpoint,
     Command,
     GroupReady,
     Hello,
@@ -26,6 +27,7 @@ from hidream_server.ipc.messages import (
 )
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.database import open_database
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
@@ -62,9 +64,10 @@ class Stage:
         self.layouts: list[str] = []
         self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_crashes=3)
         self.pictures = PictureFolder(folder / "pictures")
+        self.checkpoints = CheckpointFolder(folder / "checkpoints")
         self.supervisor = Supervisor(
             self.queue,
-            RunningTasks(self.queue, self.pictures),
+            RunningTasks(self.queue, self.pictures, self.checkpoints),
             self.new_group,
             LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
@@ -478,6 +481,45 @@ def test_tasks_that_were_there_when_a_group_went_down_run_alone(
         assert together[0] == {good, bad, also_good}
 
     play(scenario, FakeLauncher(poisoned), max_running=3)
+
+
+def test_a_task_goes_on_from_its_checkpoint_until_that_may_be_what_is_wrong(
+    play: Callable[..., Stage],
+) -> None:
+    given: list[bytes | None] = []
+
+    async def saves(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        given.append(start.checkpoint)
+        await rank.do(start, steps=1)
+        data = b"step %d" % len(given)
+        await rank.say(Checkpoint(task_id=start.task_id, attempt=start.attempt, data=data))
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await stage.until(task_id, TaskState.FAILED)
+        assert given == [None, b"step 1", None]
+
+    play(scenario, FakeLauncher(saves))
+
+
+def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:
+    async def saves(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        while isinstance(start := await rank.hear(), StartTask):
+            await rank.say(Checkpoint(task_id=start.task_id, attempt=start.attempt, data=b"x"))
+            await rank.do(start)
+
+    async def scenario(stage: Stage) -> None:
+        await stage.until(stage.submit(), TaskState.COMPLETED)
+        stage.checkpoints.put("cancelled while queued", b"x")
+        stage.supervisor._running.drop("cancelled while queued")
+        assert stage.checkpoints.task_ids() == []
+
+    play(scenario, FakeLauncher(saves))
 
 
 def test_a_cancelled_task_gives_its_place_to_the_next(play: Callable[..., Stage]) -> None:

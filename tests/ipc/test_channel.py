@@ -17,6 +17,7 @@ from hidream_server.errors import ProtocolError
 from hidream_server.ipc.channel import MAX_FRAME_BYTES, RankChannel, SupervisorChannel
 from hidream_server.ipc.messages import (
     CancelTask,
+    Checkpoint,
     Command,
     Event,
     GroupReady,
@@ -45,6 +46,7 @@ COMMANDS: list[Command] = [
         offloaded_encoders=["text_encoder_4"],
         log_level="INFO",
         prompt_cache_bytes=2**40,
+        checkpoint_s=2.5,
     ),
     LoadProject(
         project_path="/workspace/HiDream-I1",
@@ -73,6 +75,7 @@ EVENTS: list[Event] = [
     TaskDone(task_id="t", attempt=1, timings={"denoise_s": 1.25}),
     TaskFailed(task_id="t", attempt=1, reason="out of memory"),
     LogLine(rank=0, level=20, logger="a.b", text="line\nline", task_id=None),
+    Checkpoint(task_id="t", attempt=3, data=bytes(range(256))),
 ]
 
 

@@ -5,8 +5,10 @@ makes no PNG, "break the device" spoils it for all that come after, "die" ends t
 process.
 """
 
+import json
 import os
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +30,15 @@ class FormulaRunner:
             SimpleNamespace(params=params, seed=seed, steps_done=0, finished=False)
             for seed in params.seeds
         ]
+
+    def resume(self, images: list[SimpleNamespace], checkpoint: bytes) -> None:
+        for image, steps in zip(images, json.loads(checkpoint), strict=True):
+            image.steps_done = steps
+            image.finished = steps == image.params.num_inference_steps
+
+    def checkpoint(self, images: list[SimpleNamespace]) -> Callable[[], bytes]:
+        steps = [image.steps_done for image in images]
+        return lambda: json.dumps(steps).encode()
 
     def step(self, run: SimpleNamespace) -> None:
         if run.params.prompt == "raise":

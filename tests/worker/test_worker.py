@@ -1,6 +1,7 @@
 """Real rank processes with a model that is a formula, and a test that plays the supervisor."""
 
 import contextlib
+import json
 import os
 import socket
 import struct
@@ -13,10 +14,12 @@ from unittest.mock import ANY
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 from hidream_server.ipc.messages import (
     CancelTask,
+    Checkpoint,
     Command,
     Event,
     GroupReady,
@@ -146,6 +149,33 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
         assert set(done[0].timings) == {"encode_s", "denoise_s", "decode_s", "save_s"}
         rank.tell(Stop())
         assert rank.process.wait(30) == 0
+
+
+def test_a_task_is_saved_and_goes_on_from_there() -> None:
+    """Its first image was finished: it is sent again, because the last attempt's is not ours."""
+    load = structs.replace(LOAD, checkpoint_s=0.01)
+    with group(load=load) as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("slow", prompt="slow", num_images=2))
+        while json.loads((saved := rank.hear(Checkpoint)).data) != [3, 1]:
+            pass
+    again = structs.replace(start("slow", num_images=2), attempt=2, checkpoint=saved.data)
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(again)
+        events = []
+        while not isinstance(event := rank.hear(), TaskDone):
+            events.append(event)
+        assert [e.steps_done for e in events if isinstance(e, StepDone)] == [5, 6]
+        assert [e.image_index for e in events if isinstance(e, ImageDone)] == [0, 1]
+
+
+def test_a_checkpoint_that_is_of_no_use_costs_time_only() -> None:
+    with group() as [rank]:
+        rank.tell(structs.replace(start("task"), checkpoint=b"nonsense"))
+        steps = [rank.hear(StepDone).steps_done for _ in range(3)]
+        assert steps == [1, 2, 3]
+        rank.hear(TaskDone)
 
 
 def test_a_cancelled_task_takes_no_further_step() -> None:

@@ -28,9 +28,11 @@ from hidream_server.layouts.layout import Layout
 from hidream_server.logs import end_startup_log, set_up_logs
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.database import open_database
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
+from hidream_server.task import TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +71,16 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     store = TaskStore(open_database(settings.data_dir / "tasks.db"))
     queue = TaskQueue(store, settings.max_crashes, lanes=settings.replicas)
     pictures = PictureFolder(settings.data_dir / "pictures")
+    checkpoints = CheckpointFolder(settings.data_dir / "checkpoints")
     recovered = queue.recover()
     if recovered:
         logger.warning("%d task(s) of the last run are queued again", recovered)
+    _drop_useless(checkpoints, queue)
     engine = Replicas(
-        [_supervisor(serving, ids, queue, pictures) for ids in serving.replica_devices]
+        [
+            _supervisor(serving, ids, queue, RunningTasks(queue, pictures, checkpoints))
+            for ids in serving.replica_devices
+        ]
     )
     services = Services(
         settings=settings,
@@ -97,8 +104,16 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     await _run(serving, http, engine, listener, startup)
 
 
+def _drop_useless(checkpoints: CheckpointFolder, queue: TaskQueue) -> None:
+    """Drop the checkpoints of tasks that will not be run any more."""
+    for task_id in checkpoints.task_ids():
+        task = queue.get(task_id)
+        if task is None or task.state is not TaskState.QUEUED:
+            checkpoints.drop(task_id)
+
+
 def _supervisor(
-    serving: Serving, ids: tuple[int, ...], queue: TaskQueue, pictures: PictureFolder
+    serving: Serving, ids: tuple[int, ...], queue: TaskQueue, running: RunningTasks
 ) -> Supervisor:
     """Return the supervisor of the group on these devices."""
     settings, kind = serving.settings, serving.devices.kind
@@ -125,7 +140,6 @@ def _supervisor(
     config = serving.model.transformer
     rungs = [serving.layout] if by_project else ladder(serving.layout, config, serving.fits)
     layouts = LayoutLadder(rungs, settings.layout_tries, settings.layout_cool_down_s)
-    running = RunningTasks(queue, pictures)
     device = kind.name.upper()
     where = f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else ""
     return Supervisor(

@@ -87,6 +87,7 @@ class Serving:
             offloaded_encoders=self._offloaded(layout),
             log_level=self.settings.log_level,
             prompt_cache_bytes=self.room.prompt_cache_bytes,
+            checkpoint_s=self.settings.checkpoint_s,
         )
 
     def _offloaded(self, layout: Layout) -> list[str]:

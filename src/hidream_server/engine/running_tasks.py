@@ -9,9 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hidream_server.ipc.messages import ImageDone, StepDone, TaskBegun, TaskDone, TaskFailed
+from hidream_server.ipc.messages import (
+    Checkpoint,
+    ImageDone,
+    StepDone,
+    TaskBegun,
+    TaskDone,
+    TaskFailed,
+)
 from hidream_server.logs import log_context
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.pictures import PictureFolder, picture_name
 from hidream_server.store.tasks import Claim
 from hidream_server.task import Task
@@ -21,7 +29,7 @@ logger = logging.getLogger(__name__)
 #: Least time between two writes of a task's progress, in seconds.
 _BEAT_S = 0.25
 
-TaskEvent = TaskBegun | StepDone | ImageDone | TaskDone | TaskFailed
+TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | TaskDone | TaskFailed
 
 
 @dataclass(slots=True)
@@ -44,10 +52,12 @@ class RunningTasks:
         self,
         queue: TaskQueue,
         pictures: PictureFolder,
+        checkpoints: CheckpointFolder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._pictures = pictures
+        self._checkpoints = checkpoints
         self._clock = clock
         self._running: dict[Claim, _Running] = {}
         #: Attempts that the ranks are to work on no more.
@@ -75,9 +85,17 @@ class RunningTasks:
             logger.info("Task started, attempt %d", task.attempt)
 
     def drop(self, task_id: str) -> None:
-        """Take note that a task was cancelled or taken away, if it is running here."""
+        """Take note that a task was cancelled, whether it is running here or not."""
         for claim in [claim for claim in self._running if claim[0] == task_id]:
             self._drop(claim)
+        self._checkpoints.drop(task_id)
+
+    def checkpoint_of(self, task: Task) -> bytes | None:
+        """Return what a task may go on from.
+
+        After a second crash it begins anew: its checkpoint may be what brings groups down.
+        """
+        return self._checkpoints.get(task.id) if task.crashes < 2 else None
 
     def take_dropped(self) -> list[Claim]:
         """Return the attempts that were dropped since the last time."""
@@ -100,6 +118,8 @@ class RunningTasks:
                     pass
                 case StepDone():
                     await self._step_done(running, event)
+                case Checkpoint():
+                    await self._save(running, event)
                 case ImageDone():
                     await self._image_done(running, event)
                 case TaskDone():
@@ -142,6 +162,13 @@ class RunningTasks:
             logger.warning("Task was taken away")
             self._drop(running.claim)
 
+    async def _save(self, running: _Running, event: Checkpoint) -> None:
+        """Keep a checkpoint; the task goes on if that is impossible."""
+        try:
+            await asyncio.to_thread(self._checkpoints.put, event.task_id, event.data)
+        except OSError as error:
+            logger.warning("A checkpoint could not be written: %s", error.strerror)
+
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
         name = picture_name(event.task_id, event.attempt, event.image_index)
         try:
@@ -162,9 +189,13 @@ class RunningTasks:
             logger.info("Task completed with %d picture(s)", len(names))
         else:
             logger.warning("Task was taken away before its pictures could be published")
-        self._running.pop(running.claim, None)
+        await self._end(running)
 
     async def _fail(self, running: _Running, reason: str) -> None:
         await asyncio.to_thread(self._queue.fail, running.claim, reason)
         logger.error("Task failed: %s", reason)
+        await self._end(running)
+
+    async def _end(self, running: _Running) -> None:
         self._running.pop(running.claim, None)
+        await asyncio.to_thread(self._checkpoints.drop, running.task.id)

@@ -205,6 +205,7 @@ class Supervisor:
     async def _admit(self, group: WorkerGroup) -> None:
         """Send the ranks what they may begin."""
         while (task := await self._admission.next_task()) is not None:
+            checkpoint = await asyncio.to_thread(self._running.checkpoint_of, task)
             self._last_sign = self._clock()
             await group.send(
                 StartTask(
@@ -212,6 +213,7 @@ class Supervisor:
                     attempt=task.attempt,
                     created_at=task.created_at,
                     params=task.params,
+                    checkpoint=checkpoint,
                 )
             )
 

@@ -27,6 +27,8 @@ class LoadModel(Message, frozen=True, kw_only=True):
     offloaded_encoders: list[str]
     log_level: str
     prompt_cache_bytes: int
+    #: Seconds between two checkpoints of a task; 0 for none.
+    checkpoint_s: float
 
 
 class LoadProject(Message, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class StartTask(Message, frozen=True, kw_only=True):
     #: When the task was submitted, in seconds since the epoch.
     created_at: float
     params: TaskParams
+    #: What a rank said of it last, if it is to go on from there.
+    checkpoint: bytes | None = None
 
 
 class CancelTask(Message, frozen=True, kw_only=True):
@@ -103,6 +107,14 @@ class StepDone(Message, frozen=True, kw_only=True):
     steps_done: int
 
 
+class Checkpoint(Message, frozen=True, kw_only=True):
+    """What a task needs to go on from where it is now."""
+
+    task_id: str
+    attempt: int
+    data: bytes
+
+
 class ImageDone(Message, frozen=True, kw_only=True):
     """One image of a task, encoded as a PNG file."""
 
@@ -144,6 +156,7 @@ Event = (
     | LoadFailed
     | TaskBegun
     | StepDone
+    | Checkpoint
     | ImageDone
     | TaskDone
     | TaskFailed

@@ -5,8 +5,10 @@ step that some accelerators cannot.
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from types import NoneType
+from typing import Any, Protocol
 
 import torch
 from diffusers.pipelines.hidream_image.pipeline_hidream_image import calculate_shift
@@ -19,6 +21,10 @@ class DiffusersScheduler(Protocol):
     timesteps: Tensor
     set_timesteps: Callable[..., None]
     step: Callable[..., tuple[Tensor, ...]]
+
+
+#: What a scheduler may remember; its config is not among it.
+_PLAIN = (Tensor, int, float, bool, str, NoneType, list)
 
 
 class Sampler:
@@ -44,6 +50,16 @@ class Sampler:
         return self._scheduler.step(
             velocity, self.timesteps[index], latents, return_dict=False, **noise_source
         )[0]
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of all that the scheduler remembers from step to step."""
+        remembered = vars(self._scheduler).items()
+        return {name: deepcopy(value) for name, value in remembered if isinstance(value, _PLAIN)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what `state` returned on a sampler of the same kind and steps."""
+        for name, value in state.items():
+            setattr(self._scheduler, name, value)
 
 
 def first_noise(channels: int, height: int, width: int, generator: Generator) -> Tensor:

@@ -1,6 +1,8 @@
 """The one place that knows model, device and pipeline together: runs images on a loaded model."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from hidream_server.model_directory.description import ModelDescription
 from hidream_server.parallel.network import Network
 from hidream_server.parallel.spreading import Spread
 from hidream_server.pipeline.autoencoder import decode
+from hidream_server.pipeline.checkpoint import pack, restore, snapshot, unpack
 from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, TextEncoder
 from hidream_server.pipeline.denoise import ImageRun, denoise_step
 from hidream_server.pipeline.sampling import Sampler, first_noise
@@ -71,6 +74,14 @@ class ModelRunner:
         conditioning = Conditioning.stack([self._prompts.encode(prompt) for prompt in prompts])
         self._device.synchronize()
         return [self._begin_image(params, seed, conditioning) for seed in params.seeds]
+
+    def resume(self, images: list[ImageRun], checkpoint: bytes) -> None:
+        """Put images that were just begun where they were; raise ValueError if that cannot be."""
+        restore(images, unpack(checkpoint, self._description.name))
+
+    def checkpoint(self, images: list[ImageRun]) -> Callable[[], bytes]:
+        """Copy what the images need to go on; what is returned makes bytes of it, anywhere."""
+        return partial(pack, snapshot(images), self._description.name)
 
     def step(self, run: ImageRun) -> None:
         denoise_step(run, self._call_network)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
+    Checkpoint,
     Event,
     ImageDone,
     StepDone,
@@ -40,6 +41,11 @@ class Outbox:
                 task_id=run.start.task_id, attempt=run.start.attempt, steps_done=run.steps_done
             )
         )
+
+    def checkpoint(self, run: TaskRun, pack: Callable[[], bytes]) -> None:
+        """Pack what a task needs to go on beside the loop, and send it."""
+        who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
+        self._later(run, lambda: Checkpoint(**who, data=pack()))
 
     def image_done(self, run: TaskRun, image_index: int, encode: Callable[[], bytes]) -> None:
         """Encode an image's file beside the loop, and send it."""

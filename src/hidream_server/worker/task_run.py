@@ -17,6 +17,8 @@ class TaskRun:
     number: int
     images: list[ImageRun] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    #: When it was saved last, or begun.
+    saved_at: float = field(default_factory=time.monotonic)
     #: It has been reported as failed, or was cancelled; nothing more is said of it.
     given_up: bool = False
 

@@ -75,6 +75,7 @@ class Worker:
             return
         report_logs(self._channel, self._rank, load.log_level)
         threading.Thread(target=self._read_commands, daemon=True).start()
+        self._checkpoint_s = load.checkpoint_s
         kind = KINDS[load.device_type]
         self._together = Layout.parse(load.layout).ranks > 1
         self._broadcast: Broadcast[Turn] = Broadcast(kind.name, kind.backend)
@@ -187,7 +188,21 @@ class Worker:
         self._outbox.begun(run)
         with run.stage("encode_s"):
             run.images = self._runner.begin(run.start.params)
+        if run.start.checkpoint is not None:
+            self._resume(run, run.start.checkpoint)
         self._runs[run.number] = run
+
+    def _resume(self, run: TaskRun, checkpoint: bytes) -> None:
+        """Go on from a checkpoint; where that cannot be, begin anew."""
+        try:
+            self._runner.resume(run.images, checkpoint)
+        except ValueError as error:
+            logger.warning("The task begins anew, its checkpoint is of no use: %s", error)
+            return
+        logger.info("The task goes on after step %d", run.steps_done)
+        for index, image in enumerate(run.images):
+            if image.finished:
+                self._send_image(run, index)
 
     def _advance(self, run: TaskRun, image_index: int) -> None:
         """Take one image a step further; decode it after its last."""
@@ -196,14 +211,28 @@ class Worker:
             self._runner.step(image)
         self._pace.measured(run.start.params.step_cost, time.perf_counter() - start)
         self._outbox.step_done(run)
-        if image.finished and self._rank == 0:
-            with run.stage("decode_s"):
-                pixels = self._runner.decode(image)
-            about = partial(self._runner.about, run.start.params, image_index)
-            self._outbox.image_done(run, image_index, lambda: encode_png(pixels, about()))
+        if image.finished:
+            self._send_image(run, image_index)
         if run.finished:
             del self._runs[run.number]
             self._outbox.task_done(run)
+        else:
+            self._save(run)
+
+    def _send_image(self, run: TaskRun, image_index: int) -> None:
+        if self._rank != 0:
+            return
+        with run.stage("decode_s"):
+            pixels = self._runner.decode(run.images[image_index])
+        about = partial(self._runner.about, run.start.params, image_index)
+        self._outbox.image_done(run, image_index, lambda: encode_png(pixels, about()))
+
+    def _save(self, run: TaskRun) -> None:
+        """Send a checkpoint, if the last one was some time ago."""
+        now = time.monotonic()
+        if self._rank == 0 and self._checkpoint_s and now - run.saved_at >= self._checkpoint_s:
+            run.saved_at = now
+            self._outbox.checkpoint(run, self._runner.checkpoint(run.images))
 
 
 def _load_runner(load: LoadModel) -> ModelRunner:

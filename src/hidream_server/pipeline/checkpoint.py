@@ -1,0 +1,58 @@
+"""What the images of a task need to go on from where they are, as bytes.
+
+The copy is quick and is made between two steps; the bytes can be made beside the loop.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hidream_server.pipeline.denoise import ImageRun
+
+#: Of each image what `snapshot` returns.
+Snapshot = list[dict[str, Any]]
+
+
+def snapshot(images: Sequence[ImageRun]) -> Snapshot:
+    """Copy the state of a task's images."""
+    return [
+        {
+            "steps_done": image.steps_done,
+            "latents": image.latents.clone(),
+            "generator": image.generator.get_state(),
+            "sampler": image.sampler.state(),
+        }
+        for image in images
+    ]
+
+
+def pack(images: Snapshot, model: str) -> bytes:
+    """Return the bytes of a snapshot, with the name of the model that it belongs to."""
+    file = io.BytesIO()
+    torch.save({"model": model, "images": images}, file)
+    return file.getvalue()
+
+
+def unpack(data: bytes, model: str) -> Snapshot:
+    """Return the snapshot in `data`; raise ValueError for one of another model or of none."""
+    try:
+        found = torch.load(io.BytesIO(data), weights_only=True)
+        owner, images = found["model"], found["images"]
+    except Exception as error:
+        raise ValueError(f"it cannot be read ({type(error).__name__})") from error
+    if owner != model:
+        raise ValueError(f"it belongs to {owner}")
+    return list(images)
+
+
+def restore(images: Sequence[ImageRun], states: Snapshot) -> None:
+    """Put images that were just begun where others like them were; raise ValueError otherwise."""
+    if len(images) != len(states):
+        raise ValueError(f"it has {len(states)} images")
+    for image, state in zip(images, states, strict=True):
+        image.latents = state["latents"]
+        image.generator.set_state(state["generator"])
+        image.sampler.restore(state["sampler"])
+        image.steps_done = state["steps_done"]
