@@ -22,6 +22,7 @@ from hidream_server.ipc.messages import (
     LoadFailed,
     StartTask,
     StepDone,
+    TaskBegun,
     TaskDone,
     TaskFailed,
 )
@@ -585,6 +586,35 @@ def test_a_task_that_was_taken_away_is_left_by_the_ranks(play: Callable[..., Sta
         await left.wait()
 
     play(scenario, FakeLauncher(surprised))
+
+
+def test_a_stop_hands_back_at_once_what_no_step_was_spent_on(play: Callable[..., Stage]) -> None:
+    at_work = asyncio.Event()
+    left: list[Command] = []
+
+    async def halfway(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        first, second = await rank.hear(), await rank.hear()
+        await rank.say(TaskBegun(task_id=second.task_id, attempt=1))
+        await rank.do(first, steps=1)
+        at_work.set()
+        left.append(await rank.hear())
+        await rank.do(first)
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.submit(), stage.submit()
+        await at_work.wait()
+        while stage.task(first).steps_done == 0:
+            await asyncio.sleep(0.005)
+        stage.supervisor.stop()
+        await stage.until(first, TaskState.COMPLETED)
+        task = stage.task(second)
+        assert (task.state, task.crashes) == (TaskState.QUEUED, 0)
+        assert left == [CancelTask(task_id=second, attempt=1)]
+
+    play(scenario, FakeLauncher(halfway), max_running=2)
 
 
 def test_a_stop_hands_back_what_does_not_finish_in_time(play: Callable[..., Stage]) -> None:

@@ -39,6 +39,8 @@ class _Running:
     last_beat: float = 0.0
     #: The ranks have given a sign of working on it.
     begun: bool = False
+    #: They have finished a step of it.
+    under_way: bool = False
 
     @property
     def claim(self) -> Claim:
@@ -68,6 +70,11 @@ class RunningTasks:
 
     def __contains__(self, task: Task) -> bool:
         return (task.id, task.attempt) in self._running
+
+    @property
+    def under_way(self) -> int:
+        """How many of them steps were spent on."""
+        return sum(one.under_way for one in self._running.values())
 
     @property
     def has_suspect(self) -> bool:
@@ -127,6 +134,16 @@ class RunningTasks:
                 case TaskFailed():
                     await self._fail(running, event.reason)
 
+    async def hand_back_untouched(self) -> None:
+        """Queue the tasks again that no step was spent on; the ranks are to leave them.
+
+        Where no step was spent at all, the oldest is in its first one.
+        """
+        untouched = [running for running in self._running.values() if not running.under_way]
+        for running in untouched if self.under_way else untouched[1:]:
+            await self._hand_back(running)
+            self._dropped.append(running.claim)
+
     async def hand_back_all(self) -> None:
         """Queue all tasks again; they are not at fault."""
         for running in list(self._running.values()):
@@ -153,6 +170,7 @@ class RunningTasks:
         self._running.pop(running.claim, None)
 
     async def _step_done(self, running: _Running, event: StepDone) -> None:
+        running.under_way = True
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
         now = self._clock()
         if now - running.last_beat < _BEAT_S:

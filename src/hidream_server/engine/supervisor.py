@@ -95,8 +95,8 @@ class Supervisor:
 
     @property
     def running(self) -> int:
-        """How many tasks the group is working on."""
-        return len(self._running)
+        """How many tasks the group is in the middle of."""
+        return self._running.under_way
 
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
@@ -161,6 +161,8 @@ class Supervisor:
             if await self._may_climb():
                 self._ladder.climb()
                 return
+            if self.stopping:
+                await self._running.hand_back_untouched()
             for task_id, attempt in self._running.take_dropped():
                 await group.send(CancelTask(task_id=task_id, attempt=attempt))
             if not self.stopping:
