@@ -59,10 +59,12 @@ def _component_table(serving: Serving) -> Table:
 
 
 def _print_ranks(console: Console, serving: Serving) -> None:
-    table = Table(*("rank", "transformer, GB", "beside it, GB", "cache and work, GB", "in all, GB"))
+    table = Table(
+        *("rank", "transformer, GB", "beside it, GB", "prompts and work, GB", "in all, GB")
+    )
     plan = serving.memory(serving.layout)
     for rank in plan:
-        sizes = (rank.transformer, rank.beside, rank.prompt_cache + rank.working, rank.total)
+        sizes = (rank.transformer, rank.beside, rank.prompts + rank.working, rank.total)
         table.add_row(str(rank.rank), *(f"{size / _GB:.2f}" for size in sizes))
     console.print(table)
     offloaded = [name for rank in plan for name in rank.offloaded]

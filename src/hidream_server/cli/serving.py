@@ -129,6 +129,7 @@ def decide(settings: Settings) -> Serving:
         device_bytes=devices.kind.memory(devices.ids),
         dtype_bytes=devices.kind.dtype_bytes,
         prompt_cache_bytes=settings.prompt_cache_mb * 2**20,
+        max_running=settings.max_running,
         offload=settings.offload_encoders,
     )
     cards = _cards(devices, settings.replicas)

@@ -37,6 +37,8 @@ class Room:
     device_bytes: int | None
     dtype_bytes: int
     prompt_cache_bytes: int
+    #: Tasks on hand at once, each with the embeddings of its prompts.
+    max_running: int
     #: Whether text encoders wait in the host's memory: auto, always, never.
     offload: str = "auto"
 
@@ -56,7 +58,8 @@ class RankMemory:
     #: By name, what waits in the host's memory and is on the device one at a time.
     offloaded: dict[str, int]
     working: int
-    prompt_cache: int
+    #: Embeddings: cached ones, and those of the tasks on hand.
+    prompts: int
 
     @property
     def beside(self) -> int:
@@ -65,7 +68,7 @@ class RankMemory:
 
     @property
     def total(self) -> int:
-        return self.transformer + self.beside + self.working + self.prompt_cache
+        return self.transformer + self.beside + self.working + self.prompts
 
 
 def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[RankMemory]:
@@ -78,6 +81,8 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
     }
     owners = place_components(sizes, layout.ranks)
     experts = model.transformer.num_routed_experts
+    on_hand = room.max_running * 2 * prompt_values(model.transformer) * room.dtype_bytes
+    prompts = room.prompt_cache_bytes + on_hand
     plan = []
     for rank in range(layout.ranks):
         mine = {name: sizes[name] for name, owner in owners.items() if owner == rank}
@@ -90,12 +95,19 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
                 components={name: size for name, size in mine.items() if name not in offloaded},
                 offloaded={name: mine[name] for name in offloaded},
                 working=working,
-                prompt_cache=room.prompt_cache_bytes,
+                prompts=prompts,
             )
             for offloaded in _offload_choices(mine, room.offload)
         )
         plan.append(_first_that_fits(leaner, room.usable))
     return plan
+
+
+def prompt_values(config: TransformerConfig) -> int:
+    """Return how many numbers the embeddings of one prompt are."""
+    t5_width, llama_width = config.caption_channels
+    layers = max(config.llama_layers) + 1
+    return TEXT_TOKENS * (t5_width + layers * llama_width) + config.text_emb_dim
 
 
 def _offload_choices(sizes: dict[str, int], offload: str) -> list[tuple[str, ...]]:
