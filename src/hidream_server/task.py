@@ -40,9 +40,25 @@ class InferType(StrEnum):
     PROFILING = "Profiling"
 
 
+class Priority(StrEnum):
+    """How soon a task is to be run."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def head_start_s(self) -> float:
+        """Tasks count as submitted so much earlier; a bound, so that no class starves another."""
+        return _HEAD_START_S[self]
+
+
+_HEAD_START_S = {Priority.LOW: -3600.0, Priority.NORMAL: 0.0, Priority.HIGH: 600.0}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskParams:
-    """Everything that decides the pictures of a task; complete, with no default left open."""
+    """Everything that was asked for; complete, with no default left open."""
 
     prompt: str
     negative_prompt: str
@@ -56,6 +72,7 @@ class TaskParams:
     #: Seed of image 0; image j uses seed + j.
     seed: int
     infer_type: InferType = InferType.ACCURACY
+    priority: Priority = Priority.NORMAL
 
     @property
     def guided(self) -> bool:
@@ -89,6 +106,8 @@ class Task:
     state: TaskState
     params: TaskParams
     created_at: float
+    #: The queue's order: when it counts as submitted, plus the seconds it was expected to take.
+    due: float = 0.0
     started_at: float | None = None
     completed_at: float | None = None
     #: Fencing number: counts claims; only the newest attempt may finish the task.
@@ -100,6 +119,11 @@ class Task:
     error: str = ""
     #: Seconds by stage (encode, denoise, decode, save).
     timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def arrived_at(self) -> float:
+        """When it counts as submitted."""
+        return self.created_at - self.params.priority.head_start_s
 
     @property
     def progress(self) -> int:

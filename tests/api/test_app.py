@@ -9,6 +9,8 @@ ROUTES = {
     *(("get", "/"), ("get", "/livez"), ("get", "/readyz"), ("get", "/health")),
     *(("post", "/submit"), ("post", "/batch_submit"), ("get", "/status/{task_id}")),
     *(("get", "/download/{task_id}"), ("get", "/images/{name}")),
+    ("post", "/tasks/{task_id}/cancel"),
+    ("delete", "/tasks/{task_id}"),
 }
 
 

@@ -131,6 +131,13 @@ def test_a_text_is_nothing_else(client, field, value):
     assert "string" in problem["allowed"]
 
 
+def test_a_priority_that_there_is_not_is_refused_with_those_that_there_are(client):
+    problem = problem_of(submit(client, priority="urgent"))
+    assert (problem["field"], problem["value"]) == ("priority", "urgent")
+    for known in ("low", "normal", "high"):
+        assert known in problem["allowed"]
+
+
 def test_an_infer_type_that_there_is_not_is_refused_with_those_that_there_are(client):
     problem = problem_of(submit(client, infer_type="accuracy"))
     assert (problem["field"], problem["value"]) == ("infer_type", "accuracy")

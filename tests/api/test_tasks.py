@@ -37,6 +37,7 @@ def test_every_field_reaches_the_task(client, queue):
         "seed": 11,
         "batch_size": 2,
         "infer_type": "Performance",
+        "priority": "high",
     }
     params = queue.get(client.post("/submit", json=body).json()["task_id"]).params
     assert params.prompt == body["prompt"]
@@ -44,6 +45,7 @@ def test_every_field_reaches_the_task(client, queue):
     assert (params.width, params.height) == (1024, 768)
     assert (params.num_inference_steps, params.guidance_scale) == (7, 2.5)
     assert (params.num_images, params.seed, params.infer_type) == (3, 11, "Performance")
+    assert params.priority == "high"
 
 
 def test_without_a_seed_each_task_draws_its_own_and_reports_it(client, queue):

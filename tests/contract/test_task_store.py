@@ -160,6 +160,16 @@ def test_the_oldest_tasks_are_claimed_first_in_the_order_of_submission(store: Ta
     assert store.claim("g", 3, 100.0, LEASE_S) == []
 
 
+def test_what_is_due_first_is_claimed_first(store: TaskStore):
+    tasks = [replace(new_task(), due=due) for due in (30.0, -5.0, 12.5, -5.0)]
+    store.insert(tasks)
+    due_first = [tasks[n].id for n in (1, 3, 2, 0)]
+    assert [task.id for task in store.claim("g", 1, 100.0, LEASE_S)] == due_first[:1]
+    claimed = store.claim("g", 3, 100.0, LEASE_S)
+    assert [task.id for task in claimed] == due_first[1:]
+    assert claimed[-1].due == 30.0
+
+
 def test_no_more_are_claimed_than_asked_for(store: TaskStore):
     queued(store, 3)
     assert store.claim("g", 0, 100.0, LEASE_S) == []
@@ -362,6 +372,11 @@ def test_the_waiting_cost_is_that_of_queued_and_running_tasks(store: TaskStore):
     running(store, num_images=2)
     queued(store, 2, num_images=3)
     assert store.waiting_cost() == pytest.approx(8 * params().cost)
+
+
+def test_what_is_due_later_does_not_count(store: TaskStore):
+    store.insert([replace(new_task(), due=due) for due in (1.0, 2.0, 3.0)])
+    assert store.waiting_cost(2.0) == pytest.approx(2 * params().cost)
 
 
 def test_finished_tasks_do_not_wait(store: TaskStore):

@@ -59,7 +59,7 @@ COMMANDS: list[Command] = [
     StartTask(
         task_id="t",
         attempt=3,
-        created_at=1.5,
+        arrived_at=1.5,
         params=params(infer_type=InferType.PROFILING, prompt="红"),
     ),
     CancelTask(task_id="t", attempt=3),

@@ -8,7 +8,7 @@ import pytest
 
 from hidream_server.queue.task_queue import LEASE_S, UNMEASURED_SPEED, TaskQueue, draw_seed
 from hidream_server.store.tasks import TaskStore
-from hidream_server.task import Task, TaskState
+from hidream_server.task import Priority, Task, TaskState
 from tests.support import Clock, new_database, params
 
 MAX_CRASHES = 3
@@ -90,6 +90,39 @@ def test_a_drawn_seed_is_short_enough_to_type_and_differs():
     seeds = [draw_seed() for _ in range(100)]
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert len(set(seeds)) > 90
+
+
+# Order
+
+
+def test_a_short_task_is_due_before_a_long_one_that_came_a_little_earlier(queue, clock):
+    long, other = queue.submit([params(num_inference_steps=100), params(num_inference_steps=90)])
+    clock.now += 1.0
+    [short] = queue.submit([params(num_inference_steps=1)])
+    assert [task.id for task in queue.claim("g", 3)] == [short.id, other.id, long.id]
+
+
+def test_a_long_task_is_passed_only_as_long_as_it_would_take(queue, clock):
+    [long] = queue.submit([params(num_inference_steps=100)])
+    clock.now += params(num_inference_steps=100).cost * UNMEASURED_SPEED
+    [late] = queue.submit([params(num_inference_steps=1)])
+    assert [task.id for task in queue.claim("g", 2)] == [long.id, late.id]
+
+
+def test_a_priority_is_a_head_start(queue, clock):
+    low, normal, high = (queue.submit([params(priority=p)])[0] for p in Priority)
+    clock.now += 601
+    [late_high] = queue.submit([params(priority=Priority.HIGH)])
+    clock.now += 3600
+    [last] = queue.submit([params()])
+    order = [task.id for task in queue.claim("g", 5)]
+    assert order == [task.id for task in (high, normal, late_high, low, last)]
+
+
+def test_an_estimate_counts_only_what_is_due_before(queue, clock):
+    queue.submit([params(num_inference_steps=100)])
+    short = params(num_inference_steps=1)
+    assert queue.estimate([short]) == [pytest.approx(short.cost * UNMEASURED_SPEED)]
 
 
 # Cancelling

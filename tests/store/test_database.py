@@ -1,5 +1,6 @@
 """Opening the task database: new, current, newer; and what a commit means."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def test_the_migrated_indexes_and_unique_columns_are_those_of_the_tables(engine,
     for made in (inspect(engine), inspect(declared)):
         assert sorted(index["column_names"] for index in made.get_indexes("tasks")) == [
             ["state", "completed_at"],
-            ["state", "sequence"],
+            ["state", "due", "sequence"],
         ]
         assert made.get_unique_constraints("tasks")[0]["column_names"] == ["id"]
         assert made.get_pk_constraint("tasks")["constrained_columns"] == ["sequence"]
@@ -110,6 +111,17 @@ def test_a_database_of_a_newer_server_is_refused_in_one_sentence_and_left_alone(
     assert "--data-dir" in message
     assert "\n" not in message
     assert version_of(engine) == "9999"
+
+
+def test_tasks_of_an_older_server_keep_their_order(path):
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent / "schema_0001.sql").read_text())
+    engine = open_database(path)
+    with engine.begin() as connection:
+        rows = connection.execute(text("SELECT id, due FROM tasks ORDER BY due")).all()
+    assert [tuple(row) for row in rows] == [("first", 10.0), ("second", 20.0)]
+    assert version_of(engine) == SCHEMA_VERSION
+    engine.dispose()
 
 
 def test_a_migration_that_is_cut_short_leaves_nothing_behind(path, monkeypatch):

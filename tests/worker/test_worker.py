@@ -108,11 +108,11 @@ def group(size: int = 1, load: LoadModel = LOAD, turns: Path | None = None) -> I
         yield [ranks[number] for number in range(size)]
 
 
-def start(task_id: str, created_at: float = 0.0, **changes: object) -> StartTask:
+def start(task_id: str, arrived_at: float = 0.0, **changes: object) -> StartTask:
     return StartTask(
         task_id=task_id,
         attempt=1,
-        created_at=created_at,
+        arrived_at=arrived_at,
         params=params(num_inference_steps=3, **changes),
     )
 
@@ -136,7 +136,7 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
     with group() as [rank]:
         assert isinstance(rank.hear(), GroupReady)
         rank.tell(start("first", num_images=2, seed=5))
-        rank.tell(start("second", created_at=1000.0, seed=9))
+        rank.tell(start("second", arrived_at=1000.0, seed=9))
         events = [rank.hear() for _ in range(10 + 6)]
         begun = [e.task_id for e in events if isinstance(e, TaskBegun)]
         assert begun == ["first", "second"]
@@ -236,7 +236,7 @@ def test_a_load_that_fails_is_reported_in_one_line() -> None:
 def test_a_picture_that_cannot_be_made_into_a_file_fails_its_task() -> None:
     with group() as [rank]:
         rank.tell(start("bad", prompt="no file", num_images=2))
-        rank.tell(start("good", created_at=1000.0))
+        rank.tell(start("good", arrived_at=1000.0))
         assert rank.hear(TaskFailed, TaskDone).task_id == "bad"
         assert rank.hear(TaskFailed, TaskDone) == TaskDone(task_id="good", attempt=1, timings=ANY)
 

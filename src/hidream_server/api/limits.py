@@ -122,6 +122,7 @@ class Limits:
             num_images=request.num_images_per_prompt,
             seed=draw_seed() if request.seed is None else request.seed,
             infer_type=request.infer_type,
+            priority=request.priority,
         )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from hidream_server.task import InferType, Task, TaskState
+from hidream_server.task import InferType, Priority, Task, TaskState
 
 #: Control characters other than tab and line ends, and lone surrogates, which no file can carry.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -44,6 +44,11 @@ class GenerationRequest(BaseModel):
         InferType.ACCURACY,
         strict=False,
         description="Profiling adds the seconds of each stage to the status.",
+    )
+    priority: Priority = Field(
+        Priority.NORMAL,
+        strict=False,
+        description="high counts as submitted ten minutes earlier, low as an hour later.",
     )
 
 

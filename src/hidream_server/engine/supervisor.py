@@ -213,7 +213,7 @@ class Supervisor:
                 StartTask(
                     task_id=task.id,
                     attempt=task.attempt,
-                    created_at=task.created_at,
+                    arrived_at=task.arrived_at,
                     params=task.params,
                     checkpoint=checkpoint,
                 )

@@ -48,8 +48,8 @@ class StartTask(Message, frozen=True, kw_only=True):
 
     task_id: str
     attempt: int
-    #: When the task was submitted, in seconds since the epoch.
-    created_at: float
+    #: When the task counts as submitted, in seconds since the epoch.
+    arrived_at: float
     params: TaskParams
     #: What a rank said of it last, if it is to go on from there.
     checkpoint: bytes | None = None

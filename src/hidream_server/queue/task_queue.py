@@ -9,6 +9,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hidream_server.logs import log_context
 from hidream_server.store.tasks import Claim, TaskStore
@@ -59,11 +60,8 @@ class TaskQueue:
 
     def submit(self, requests: Sequence[TaskParams]) -> list[Task]:
         """Accept tasks, all or none; they are kept once this returns."""
-        now = self._clock()
-        new = [
-            Task(id=str(uuid.uuid4()), state=TaskState.QUEUED, params=params, created_at=now)
-            for params in requests
-        ]
+        now, speed = self._clock(), self._speed()
+        new = [self._task(params, now, speed) for params in requests]
         self._store.insert(new)
         for task in new:
             with log_context(task=task.id):
@@ -90,16 +88,26 @@ class TaskQueue:
 
     def estimate(self, requests: Sequence[TaskParams]) -> list[float]:
         """Return the seconds until each of these would be done, if submitted now in this order."""
-        speed = self._store.recent_speed(_SPEED_WINDOW) or UNMEASURED_SPEED
-        ahead = self._store.waiting_cost()
+        now, speed = self._clock(), self._speed()
+        tasks = [self._task(params, now, speed) for params in requests]
         estimates = []
-        for params in requests:
-            estimates.append((ahead / self._lanes + params.cost) * speed)
-            ahead += params.cost
+        for number, task in enumerate(tasks):
+            passed = (other for other in tasks[:number] if other.due <= task.due)
+            ahead = self._store.waiting_cost(task.due) + sum(t.params.cost for t in passed)
+            estimates.append((ahead / self._lanes + task.params.cost) * speed)
         return estimates
 
+    def _speed(self) -> float:
+        """Return seconds per cost."""
+        return self._store.recent_speed(_SPEED_WINDOW) or UNMEASURED_SPEED
+
+    def _task(self, params: TaskParams, now: float, speed: float) -> Task:
+        """Short tasks are due before long ones that came a little earlier, as on the ranks."""
+        task = Task(id=str(uuid.uuid4()), state=TaskState.QUEUED, params=params, created_at=now)
+        return replace(task, due=task.arrived_at + params.cost * speed)
+
     def claim(self, owner: str, count: int) -> list[Task]:
-        """Take up to `count` of the oldest queued tasks for a worker group."""
+        """Take up to `count` of the queued tasks, those due first, for a worker group."""
         return self._store.claim(owner, count, self._clock(), LEASE_S)
 
     def beat(self, claim: Claim, steps_done: int) -> bool:

@@ -16,6 +16,8 @@ tasks = Table(
     Column("cost", Float, nullable=False),
     #: Times are seconds since the epoch, UTC.
     Column("created_at", Float, nullable=False),
+    #: The order of the queue.
+    Column("due", Float, nullable=False, default=0.0),
     Column("started_at", Float),
     Column("completed_at", Float),
     Column("attempt", Integer, nullable=False, default=0),
@@ -27,6 +29,6 @@ tasks = Table(
     Column("pictures", JSON, nullable=False, default=list),
     Column("error", Text, nullable=False, default=""),
     Column("timings", JSON, nullable=False, default=dict),
-    Index("tasks_by_state", "state", "sequence"),
+    Index("tasks_by_state", "state", "due", "sequence"),
     Index("tasks_by_end", "state", "completed_at"),
 )

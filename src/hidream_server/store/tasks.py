@@ -4,6 +4,7 @@ Each method is one transaction. Writes are fenced: a statement about a running t
 attempt and changes nothing when a newer attempt holds it.
 """
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,10 +50,10 @@ class TaskStore:
             found = {TaskState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in TaskState}
 
-    def waiting_cost(self) -> float:
-        """Return the cost of all work that is queued or running."""
-        open_states = tasks.c.state.in_([TaskState.QUEUED, TaskState.PROCESSING])
-        query = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(open_states)
+    def waiting_cost(self, due: float = math.inf) -> float:
+        """Return the cost of all tasks that are queued or running and due until then."""
+        waiting = tasks.c.state.in_([TaskState.QUEUED, TaskState.PROCESSING]) & (tasks.c.due <= due)
+        query = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(waiting)
         with self._read_transaction() as connection:
             return float(connection.scalar(query) or 0.0)
 
@@ -71,24 +72,24 @@ class TaskStore:
         return float(seconds / cost) if cost else None
 
     def claim(self, owner: str, count: int, now: float, lease_s: float) -> list[Task]:
-        """Lease up to `count` queued tasks, oldest first, each as a new attempt."""
-        oldest = (
+        """Lease up to `count` queued tasks, those due first, each as a new attempt."""
+        first = (
             select(tasks.c.sequence)
             .where(tasks.c.state == TaskState.QUEUED)
-            .order_by(tasks.c.sequence)
+            .order_by(tasks.c.due, tasks.c.sequence)
             .limit(count)
             .with_for_update(skip_locked=True)
         )
         lease = {"owner": owner, "lease_until": now + lease_s, "started_at": now}
         statement = (
             _transition(TaskState.PROCESSING, **lease)
-            .where(tasks.c.sequence.in_(oldest))
+            .where(tasks.c.sequence.in_(first))
             .values(attempt=tasks.c.attempt + 1, steps_done=0)
             .returning(*tasks.c)
         )
         with self._write_transaction() as connection:
             rows = connection.execute(statement).all()
-        return [_to_task(row) for row in sorted(rows, key=lambda row: row.sequence)]
+        return [_to_task(row) for row in sorted(rows, key=lambda row: (row.due, row.sequence))]
 
     def beat(self, claim: Claim, steps_done: int, lease_until: float) -> bool:
         """Renew a lease and record progress; False if the lease is lost."""
@@ -169,6 +170,7 @@ def _to_row(task: Task) -> dict[str, Any]:
         "params": msgspec.to_builtins(task.params),
         "cost": task.params.cost,
         "created_at": task.created_at,
+        "due": task.due,
     }
 
 
@@ -178,6 +180,7 @@ def _to_task(row: Row[Any]) -> Task:
         state=TaskState(row.state),
         params=msgspec.convert(row.params, TaskParams),
         created_at=row.created_at,
+        due=row.due,
         started_at=row.started_at,
         completed_at=row.completed_at,
         attempt=row.attempt,

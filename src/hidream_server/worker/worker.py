@@ -146,7 +146,7 @@ class Worker:
 
     def _active(self, run: TaskRun) -> ActiveTask:
         step_s = self._pace.step_s(run.start.params.step_cost)
-        return ActiveTask(run.number, run.start.created_at, run.steps_left * step_s)
+        return ActiveTask(run.number, run.start.arrived_at, run.steps_left * step_s)
 
     # Doing: all ranks alike
 
