@@ -114,6 +114,7 @@ def test_a_database_of_a_newer_server_is_refused_in_one_sentence_and_left_alone(
 
 
 def test_tasks_of_an_older_server_keep_their_order(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as connection:
         connection.executescript((Path(__file__).parent / "schema_0001.sql").read_text())
     engine = open_database(path)
