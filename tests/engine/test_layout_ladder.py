@@ -125,3 +125,13 @@ def test_a_busy_server_climbs_at_last(fallen: LayoutLadder, clock: Clock) -> Non
     assert not fallen.must_climb
     clock.now = 120
     assert fallen.must_climb
+
+
+def test_a_task_that_lost_two_groups_is_tried_on_one_device(clock: Clock) -> None:
+    ladder = LayoutLadder([Layout(tp=4), Layout(tp=2), Layout()], 2, 60, clock)
+    assert not ladder.failed()
+    assert ladder.failed(to_the_last=True)
+    assert ladder.layout == Layout()
+    assert not ladder.failed(to_the_last=True)
+    ladder.pardon()
+    assert ladder.layout == Layout(tp=4)

@@ -43,14 +43,17 @@ class LayoutLadder:
     def degraded(self) -> bool:
         return self._place > 0
 
-    def failed(self) -> bool:
+    def failed(self, to_the_last: bool = False) -> bool:
         """Take note of a failure; return whether a smaller layout comes next.
+
+        With `to_the_last` that is the last one at once: a task has lost two groups, and whether it
+        or the layouts are at fault is found out on one device.
 
         Where even the last one fails, perhaps because one device cannot hold the model, a larger
         one gets its turn after the cool-down: nothing else would end that.
         """
         self._failures += 1
-        tries = 1 if self._climbing else self._tries
+        tries = 1 if self._climbing or to_the_last else self._tries
         if self._failures < tries:
             return False
         if self._place == len(self._rungs) - 1:
@@ -59,7 +62,8 @@ class LayoutLadder:
             return False
         if self._climbing:
             self._cool_down_s *= 2
-        self._move(self._place + 1, climbing=False)
+        last = len(self._rungs) - 1
+        self._move(last if to_the_last else self._place + 1, climbing=False)
         return True
 
     def proved(self) -> None:
@@ -81,6 +85,10 @@ class LayoutLadder:
     def climb(self) -> None:
         """Make the next larger layout the one to start with."""
         self._move(self._place - 1, climbing=True)
+
+    def pardon(self) -> None:
+        """What went wrong was not the layouts' fault: start with the wanted one again."""
+        self._move(0, climbing=self.degraded)
 
     def _move(self, place: int, climbing: bool) -> None:
         self._place = place

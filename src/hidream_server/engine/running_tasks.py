@@ -22,7 +22,7 @@ from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.pictures import PictureFolder, picture_name
 from hidream_server.store.tasks import Claim
-from hidream_server.task import Task
+from hidream_server.task import Task, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class RunningTasks:
 
     @property
     def suspect_begun(self) -> bool:
-        """Such a one is being worked on: what happens may be its doing."""
+        """Such a one, which is alone, is being worked on."""
         return any(one.begun and one.task.crashes > 0 for one in self._running.values())
 
     def add(self, task: Task) -> None:
@@ -149,11 +149,13 @@ class RunningTasks:
         for running in list(self._running.values()):
             await self._hand_back(running)
 
-    async def crash_all(self, reason: str) -> None:
+    async def crash_all(self, reason: str) -> bool:
         """Queue all tasks again whose group went down; fail those for which it did too often.
 
-        A task of which the group never gave a sign has no part in its end.
+        A task of which the group never gave a sign has no part in its end. Returns whether one was
+        failed, which means that it, and not the group, was at fault.
         """
+        failed = False
         for running in list(self._running.values()):
             if not running.begun:
                 await self._hand_back(running)
@@ -161,7 +163,10 @@ class RunningTasks:
             with log_context(task=running.task.id):
                 logger.warning("Task lost its worker group: %s", reason)
             await asyncio.to_thread(self._queue.crashed, running.task, reason)
+            task = await asyncio.to_thread(self._queue.get, running.task.id)
+            failed |= task is not None and task.state is TaskState.FAILED
             self._running.pop(running.claim, None)
+        return failed
 
     async def _hand_back(self, running: _Running) -> None:
         await asyncio.to_thread(self._queue.hand_back, running.claim)

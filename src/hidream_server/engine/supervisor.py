@@ -242,16 +242,16 @@ class Supervisor:
         """Say why, give the running tasks back, and wait a little."""
         logger.warning("%s lost: %s; another one starts in %.0f s", self._name, error, pause)
         self.health.lost(str(error))
-        blamed = isinstance(error, EngineError) and not self._running.suspect_begun
-        if blamed and self._ladder.failed():
+        suspect = self._running.suspect_begun
+        if isinstance(error, EngineError) and self._ladder.failed(to_the_last=suspect):
             layout = self._ladder.layout
             smaller = f"layout {layout}" if layout.ranks > 1 else f"single {self._device}"
             logger.warning("Distributed inference failed, trying %s…", smaller)
         try:
             if isinstance(error, StoreUnavailableError):
                 await self._running.hand_back_all()
-            else:
-                await self._running.crash_all(str(error))
+            elif await self._running.crash_all(str(error)):
+                self._ladder.pardon()
         except StoreUnavailableError as trouble:
             # They stay in the list, and are given back after the next loss or at the next start.
             logger.error("Running tasks could not be given back: %s", trouble)
