@@ -21,3 +21,14 @@ settings.load_profile("unhurried")
 def fast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Fast-style checkpoint (FlowMatchLCM); its Llama lies beside it as Llama-Demo."""
     return fast_copy(tmp_path_factory.mktemp("fast"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak-s", type=float, default=8.0, help="how long the mixed clients go on, in seconds"
+    )
+
+
+@pytest.fixture
+def soak_s(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--soak-s"))

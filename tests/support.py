@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,8 +12,10 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Engine
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.queue.outlook import Outlook
+from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.database import open_database
-from hidream_server.task import TaskParams
+from hidream_server.task import Task, TaskParams
 
 PARAMS = TaskParams(
     prompt="a red circle on a blue background",
@@ -38,6 +42,23 @@ class Clock:
 def params(**changes: object) -> TaskParams:
     """Return parameters of a small task with some of them changed."""
     return replace(PARAMS, **changes)
+
+
+def tokens(task: TaskParams) -> int:
+    """Return the image tokens of a square picture of the demo model."""
+    return task.width * task.height // 64**2
+
+
+def new_outlook(clock: Callable[[], float] = time.time, places: int = 8, lanes: int = 1) -> Outlook:
+    """Return an outlook on groups that give every image its steps to itself."""
+    return Outlook(tokens, places, max_rows=1, lanes=lanes, clock=clock)
+
+
+def submit(queue: TaskQueue, requests: list[TaskParams], client: str = "") -> list[Task]:
+    """Draft tasks and accept them."""
+    drafts = queue.draft(requests, client)
+    queue.submit(drafts)
+    return drafts
 
 
 def demo_copy(folder: Path) -> Path:

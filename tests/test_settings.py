@@ -11,6 +11,9 @@ from hidream_server.settings import Settings, load_settings, options
 OPTIONS = list(options())
 #: A value other than the default for every option, as text.
 TEXTS = {
+    "max_rows": "4",
+    "compile": "true",
+    "max_previews": "5",
     "model_path": "/m",
     "extra_model_path": "/e",
     "project_path": "/p",

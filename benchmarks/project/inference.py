@@ -43,7 +43,7 @@ def main() -> None:
     given = arguments()
     description = describe(given.model_path, given.model_path_extra)
     mine = place(given)
-    runner = assemble(description, mine, open_device(CPU, 0), CPU.expert_product, 0)
+    runner = assemble(description, mine, open_device(CPU, 0), CPU.mixture, 0)
     width, height = map(int, given.resolution.split("x"))
     task = TaskParams(
         prompt=given.prompt_file.read_text(encoding="utf-8"),
@@ -57,7 +57,7 @@ def main() -> None:
     )
     [run] = runner.begin(task)
     while not run.finished:
-        runner.step(run)
+        runner.step([run])
     if mine.rank == 0:
         Image.fromarray(runner.decode(run)).save(given.save_dir / "picture.png")
 

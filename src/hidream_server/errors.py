@@ -126,6 +126,10 @@ class TaskEndedError(RequestError):
     """The task has ended; it can no longer be cancelled."""
 
 
+class PreviewNotFoundError(RequestError):
+    """There is no preview of this image now."""
+
+
 class PictureNotFoundError(RequestError):
     """There is no such picture."""
 

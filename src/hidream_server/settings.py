@@ -137,6 +137,20 @@ class Settings(BaseModel):
         " that short ones pass long ones",
         ge=1,
     )
+    max_rows: int = _option(
+        8,
+        "most rows that share a step (a guided image has two); how many do is found out at the"
+        " first start of a model, by whether it saves time; with 1 every image has its steps to"
+        " itself, and its bytes do not depend on company",
+        ge=1,
+        le=64,
+    )
+    compile: bool = _option(
+        False,
+        "compile the network's blocks when the model is loaded, which takes minutes and makes steps"
+        " quicker; not with tp, ep or sp",
+    )
+    max_previews: int = _option(3, "most previews of each image of a task", ge=0)
     max_crashes: int = _option(3, "worker group crashes after which a task is failed", ge=1)
     drain_timeout_s: float = _option(
         30.0, "how long a stopping server lets running tasks finish, in seconds", ge=0

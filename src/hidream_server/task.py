@@ -14,6 +14,11 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def is_open(self) -> bool:
+        """The task has not ended."""
+        return self in (TaskState.QUEUED, TaskState.PROCESSING)
+
 
 #: The one table of legal transitions. processing → queued is a task handed back.
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
@@ -73,6 +78,10 @@ class TaskParams:
     seed: int
     infer_type: InferType = InferType.ACCURACY
     priority: Priority = Priority.NORMAL
+    #: Seconds after its submission by which it is wanted, if there is such a time.
+    deadline_s: float | None = None
+    #: How often each image is to be shown while it is unfinished.
+    num_previews: int = 0
 
     @property
     def guided(self) -> bool:
@@ -87,15 +96,14 @@ class TaskParams:
         return self.num_inference_steps * self.num_images
 
     @property
-    def step_cost(self) -> float:
-        """Expected work of one step of one image in rows × megapixels."""
-        rows = 2 if self.guided else 1
-        return rows * self.width * self.height / 1e6
+    def image_rows(self) -> int:
+        """How many rows each image takes in a forward."""
+        return 2 if self.guided else 1
 
     @property
     def cost(self) -> float:
         """Expected work in rows × steps × megapixels."""
-        return self.total_steps * self.step_cost
+        return self.total_steps * self.image_rows * self.width * self.height / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +114,9 @@ class Task:
     state: TaskState
     params: TaskParams
     created_at: float
-    #: The queue's order: when it counts as submitted, plus the seconds it was expected to take.
+    #: Whom it belongs to, for fair shares.
+    client: str = ""
+    #: The queue's order: when it counts as submitted, and later the more work it is.
     due: float = 0.0
     started_at: float | None = None
     completed_at: float | None = None
@@ -124,6 +134,12 @@ class Task:
     def arrived_at(self) -> float:
         """When it counts as submitted."""
         return self.created_at - self.params.priority.head_start_s
+
+    @property
+    def deadline_at(self) -> float | None:
+        """When it is wanted."""
+        deadline_s = self.params.deadline_s
+        return None if deadline_s is None else self.created_at + deadline_s
 
     @property
     def progress(self) -> int:

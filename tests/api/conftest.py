@@ -19,11 +19,12 @@ from hidream_server.engine.health import EngineHealth, EngineState
 from hidream_server.model_directory.reading import describe
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task
 from tests.api.support import Engine
-from tests.support import new_database
+from tests.support import new_database, new_outlook
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +55,9 @@ def services(tmp_path: Path, model, engine: Engine) -> Iterator[Services]:
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        queue=TaskQueue(TaskStore(database), settings.max_crashes),
+        queue=TaskQueue(TaskStore(database), settings.max_crashes, new_outlook()),
         pictures=PictureFolder(tmp_path / "pictures"),
+        previews=KeyedFiles(tmp_path / "previews"),
         health=lambda: engine.now,
     )
     database.dispose()

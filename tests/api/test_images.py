@@ -144,3 +144,19 @@ def test_a_picture_is_reached_by_its_exact_path_in_these_tests_too(app, complete
 def test_a_detour_to_a_real_picture_is_404(app, completed, prefix):
     [name] = completed().pictures
     assert raw_get(app, f"/images/{prefix}{name}")[0] == 404
+
+
+# Previews
+
+
+def test_a_preview_is_there_while_a_rank_has_shown_one(client, services, running):
+    task = running(num_previews=2, num_images_per_prompt=2)
+    services.previews.put(f"{task.id}_1", b"\x89PNG unfinished")
+    response = client.get(f"/preview/{task.id}?image_index=1")
+    assert (response.status_code, response.content) == (200, b"\x89PNG unfinished")
+    assert response.headers["content-type"] == "image/png"
+    assert error_of(client.get(f"/preview/{task.id}"), 404)["code"] == "preview_not_found"
+
+
+def test_the_preview_of_an_unknown_task_is_404(client):
+    assert error_of(client.get("/preview/nobody"), 404)["code"] == "task_not_found"

@@ -5,12 +5,20 @@ from datetime import UTC, datetime
 import pytest
 
 from hidream_server.task import TaskState
-from tests.api.support import error_of
+from tests.api.support import error_of, problem_of
 
-ANSWER_FIELDS = {"task_id", "requestId", "status", "estimated_time", "message"}
+ANSWER_FIELDS = {
+    "task_id",
+    "requestId",
+    "status",
+    "estimated_time",
+    "queue_position",
+    "message",
+}
 STATUS_FIELDS = {
     *("task_id", "requestId", "status", "progress", "result_urls", "error", "created_at"),
     *("started_at", "completed_at", "processing_time", "attempt", "seeds", "timings"),
+    *("estimated_time", "queue_position"),
 }
 
 
@@ -83,7 +91,9 @@ def test_the_status_of_a_queued_task(client):
     created = datetime.fromisoformat(status.pop("created_at"))
     assert created.utcoffset() is not None
     assert before <= created <= datetime.now(UTC)
+    assert status.pop("estimated_time") > 0
     assert status == {
+        "queue_position": 0,
         "task_id": task_id,
         "requestId": task_id,
         "status": "queued",
@@ -158,6 +168,28 @@ def test_an_unknown_task_is_404(client):
     error = error_of(client.get("/status/nobody"), 404)
     assert error["code"] == "task_not_found"
     assert "nobody" in error["message"]
+
+
+# Deadlines
+
+
+def test_a_deadline_that_cannot_be_met_is_refused(client, queue):
+    estimate = client.post("/submit", json={"prompt": "a"}).json()["estimated_time"]
+    problem = problem_of(client.post("/submit", json={"prompt": "a", "deadline_s": estimate / 100}))
+    assert (problem["field"], problem["value"]) == ("deadline_s", estimate / 100)
+    assert problem["allowed"].startswith("at least")
+    assert queue.counts()[TaskState.QUEUED] == 1
+
+
+def test_a_deadline_that_can_be_met_is_kept_in_mind(client, queue):
+    for _ in range(3):
+        client.post("/submit", json={"prompt": "a", "num_inference_steps": 200})
+    alone = client.post("/submit", json={"prompt": "a", "num_inference_steps": 20}).json()
+    body = {"prompt": "a", "num_inference_steps": 20, "deadline_s": 1.5 * alone["estimated_time"]}
+    answer = client.post("/submit", json=body)
+    assert answer.status_code == 200, answer.text
+    task = queue.get(answer.json()["task_id"])
+    assert task.deadline_at == pytest.approx(task.created_at + body["deadline_s"])
 
 
 # Cancelling

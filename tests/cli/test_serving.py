@@ -21,7 +21,9 @@ from hidream_server.errors import (
     ProjectPathError,
     TorchMissingError,
 )
+from hidream_server.ipc.messages import Profile
 from hidream_server.layouts.layout import Layout
+from hidream_server.layouts.memory import plan_memory
 from hidream_server.settings import Settings
 from tests.support import linked_demo
 
@@ -36,8 +38,11 @@ def test_the_plan_names_model_and_devices():
 
 def test_the_ranks_are_told_what_was_decided():
     serving = decide(Settings(**DEMO, log_level="DEBUG", prompt_cache_mb=3))
-    command = serving.load_command(Layout(tp=2))
+    profile = Profile(step_s={64: {1: 0.5}}, preview_map=[])
+    command = serving.load_command(Layout(tp=2), profile)
     assert command.layout == "tp2"
+    assert command.profile == profile
+    assert (command.max_rows, command.max_row_tokens) == (8, 8 * 256)
     assert command.model_path == str(DEMO_MODEL_PATH)
     assert command.extra_model_path == str(DEMO_EXTRA_MODEL_PATH)
     assert command.device_type == "cpu"
@@ -108,8 +113,8 @@ def test_encoders_wait_where_the_device_has_no_room_for_them_all(monkeypatch, ca
     lacking = replace(CPU, memory=lambda _devices: int((rank.total - 1) / 0.92))
     monkeypatch.setattr("hidream_server.devices.choice.CPU", lacking)
     serving = decide(Settings(**DEMO))
-    offloaded = serving.load_command(serving.layout).offloaded_encoders
-    assert free.load_command(free.layout).offloaded_encoders == []
+    offloaded = serving.load_command(serving.layout, None).offloaded_encoders
+    assert free.load_command(free.layout, None).offloaded_encoders == []
     assert len(offloaded) == 2
     serving.announce()
     assert (
@@ -247,3 +252,29 @@ def test_an_ipv6_address_is_listened_on():
         pytest.skip("this machine has no IPv6 loopback")
     with listener:
         assert listener.family is socket.AF_INET6
+
+
+def test_no_more_rows_are_allowed_than_there_is_memory_for(monkeypatch):
+    free = decide(Settings(**DEMO))
+    [two], [four] = (
+        plan_memory(free.model, free.layout, replace(free.room, rows=rows)) for rows in (2, 4)
+    )
+    between = int((two.total + four.total) / 2 / 0.92)
+    monkeypatch.setattr(
+        "hidream_server.devices.choice.CPU", replace(CPU, memory=lambda _devices: between)
+    )
+    serving = decide(Settings(**DEMO))
+    assert serving.load_command(serving.layout, None).max_row_tokens == 2 * 256
+
+
+def test_what_a_profile_holds_for_is_in_its_name(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    name = decide(Settings(**DEMO)).profile_name
+    assert name.startswith("HiDream-I1-Demo.cpu3.")
+
+
+def test_what_cannot_be_compiled_is_refused():
+    with pytest.raises(LayoutUnavailableError, match="tp2 is not possible with --compile"):
+        decide(Settings(**DEMO, device_count=2, compile=True))
+    serving = decide(Settings(**DEMO, device_count=2, compile=True, layout="cfg2"))
+    assert serving.load_command(serving.layout, None).compile

@@ -385,29 +385,40 @@ def test_finished_tasks_do_not_wait(store: TaskStore):
     assert store.waiting_cost() == 0.0
 
 
-def test_the_recent_speed_is_seconds_per_cost_of_the_tasks_completed_last(store: TaskStore):
-    assert store.recent_speed(2) is None
-    cost = params().cost
-    completed(store, seconds=100.0, end=1000.0)
-    completed(store, seconds=30.0, end=3000.0)
-    completed(store, seconds=10.0, end=2000.0, num_images=2)
-    assert store.recent_speed(1) == pytest.approx(30 / cost)
-    assert store.recent_speed(2) == pytest.approx(40 / (3 * cost))
-    assert store.recent_speed(20) == pytest.approx(140 / (4 * cost))
+def test_running_tasks_wait_before_queued_ones_and_each_in_order(store: TaskStore):
+    first = running(store)
+    later = [new_task(created_at=at) for at in (3.0, 2.0, 4.0)]
+    store.insert([replace(task, due=task.created_at) for task in later])
+    put_into(store, TaskState.COMPLETED)
+    assert [t.id for t in store.waiting(2)] == [first.id, later[1].id, later[0].id]
 
 
-def test_tasks_that_were_not_completed_have_no_speed(store: TaskStore):
-    for state in (TaskState.QUEUED, TaskState.PROCESSING, TaskState.FAILED):
-        put_into(store, state)
-    assert store.recent_speed(20) is None
+def test_queued_tasks_that_are_due_earlier_are_counted(store: TaskStore):
+    running(store)
+    store.insert([replace(new_task(), due=due) for due in (1.0, 2.0, 3.0)])
+    assert [store.queued_before(due) for due in (0.5, 1.0, 2.5, 9.0)] == [0, 0, 2, 3]
 
 
-def test_the_speed_of_a_task_that_was_retried_is_that_of_its_last_attempt(store: TaskStore):
-    task = running(store, now=0.0)
-    store.release(claim_of(task), crashed=True)
-    [task] = store.claim("g", 1, 500.0, LEASE_S)
-    store.complete(claim_of(task), 520.0, [], {})
-    assert store.recent_speed(20) == pytest.approx(20 / task.params.cost)
+# Clients
+
+
+def test_a_client_with_fewer_running_tasks_is_served_first(store: TaskStore):
+    greedy = [replace(new_task(), client="greedy", due=due) for due in (1.0, 2.0, 3.0)]
+    modest = replace(new_task(), client="modest", due=9.0)
+    store.insert([*greedy, modest])
+    claimed = [store.claim("g", 1, 100.0, LEASE_S)[0].id for _ in range(4)]
+    assert claimed == [greedy[0].id, modest.id, greedy[1].id, greedy[2].id]
+
+
+def test_what_is_due_late_is_left_unless_its_client_has_nothing_running(store: TaskStore):
+    early, late, other = (
+        replace(new_task(), client=client, due=due)
+        for client, due in (("a", 1.0), ("a", 5.0), ("b", 7.0))
+    )
+    store.insert([early, late, other])
+    ids = [[t.id for t in store.claim("g", 1, 100.0, LEASE_S, due_before=2.0)] for _ in range(3)]
+    assert ids == [[early.id], [other.id], []]
+    assert store.claim("g", 1, 100.0, LEASE_S, due_before=5.1)[0].id == late.id
 
 
 # Durability

@@ -7,11 +7,14 @@ import pytest
 
 from tests.e2e.server import Server
 
+#: One image a step: then a picture's bytes depend on no company.
+BY_ITSELF = {"HIDREAM_MAX_ROWS": "1"}
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A warm server on the demo model, shared by the tests that do it no harm."""
-    shared = Server(tmp_path_factory.mktemp("server"))
+    shared = Server(tmp_path_factory.mktemp("server"), environment=BY_ITSELF)
     shared.start()
     shared.wait_for("/readyz")
     yield shared
@@ -26,7 +29,8 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     made: list[Server] = []
 
     def make(*options: str, **environment: str) -> Server:
-        made.append(Server(tmp_path / f"server{len(made)}", options, environment))
+        folder = tmp_path / f"server{len(made)}"
+        made.append(Server(folder, options, BY_ITSELF | environment))
         return made[-1]
 
     yield make

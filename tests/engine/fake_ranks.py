@@ -19,6 +19,7 @@ from hidream_server.ipc.messages import (
     Hello,
     ImageDone,
     LoadModel,
+    Profile,
     StartTask,
     StepDone,
     Stop,
@@ -35,6 +36,12 @@ LOAD = LoadModel(
     log_level="INFO",
     prompt_cache_bytes=0,
     checkpoint_s=0.0,
+    compile=False,
+    max_rows=4,
+    max_row_tokens=4 * 256,
+    profile=Profile(
+        step_s={64: {1: 1.0, 2: 1.0, 4: 1.0}}, preview_map=[[1.0, 0.5, 0.0], [0.0] * 3]
+    ),
 )
 
 

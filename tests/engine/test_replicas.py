@@ -14,13 +14,13 @@ from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.ipc.messages import GroupReady, StartTask
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.database import open_database
+from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import TaskState
 from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
-from tests.support import params
+from tests.support import new_outlook, params, submit
 
 
 def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervisor:
@@ -30,7 +30,11 @@ def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervi
     return Supervisor(
         queue,
         RunningTasks(
-            queue, PictureFolder(folder / "pictures"), CheckpointFolder(folder / "checkpoints")
+            queue,
+            PictureFolder(folder / "pictures"),
+            KeyedFiles(folder / "checkpoints"),
+            KeyedFiles(folder / "previews"),
+            new_outlook(),
         ),
         new_group,
         LayoutLadder([Layout()], tries=2, cool_down_s=100),
@@ -55,12 +59,13 @@ def meeting(parties: int) -> tuple[Callable[[FakeRank], object], Counter[int]]:
 
 def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> None:
     async def main() -> None:
-        queue = TaskQueue(TaskStore(open_database(tmp_path / "tasks.db")), max_crashes=3)
+        store = TaskStore(open_database(tmp_path / "tasks.db"))
+        queue = TaskQueue(store, max_crashes=3, outlook=new_outlook())
         script, done = meeting(3)
         supervisors = [a_replica(queue, tmp_path, FakeLauncher(script)) for _ in range(3)]
         engine = Replicas(supervisors)
         assert (engine.health.replicas, engine.health.replicas_ready) == (3, 0)
-        tasks = queue.submit([params(seed=seed) for seed in range(6)])
+        tasks = submit(queue, [params(seed=seed) for seed in range(6)])
         running = asyncio.create_task(engine.run())
         async with asyncio.timeout(20):
             await engine.wait_ready()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from hidream_server.ipc.messages import (
     Hello,
     ImageDone,
     LoadFailed,
+    Preview,
+    Profile,
     StartTask,
     StepDone,
     TaskBegun,
@@ -28,8 +31,8 @@ from hidream_server.ipc.messages import (
 )
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.checkpoints import CheckpointFolder
 from hidream_server.store.database import open_database
+from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
@@ -41,7 +44,7 @@ from tests.engine.fake_ranks import (
     frame,
     well_behaved,
 )
-from tests.support import Clock, params
+from tests.support import Clock, new_outlook, params, submit
 
 DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
 
@@ -63,15 +66,21 @@ class Stage:
         self.cooling = Clock()
         #: Of each group that was started.
         self.layouts: list[str] = []
-        self.queue = TaskQueue(TaskStore(open_database(folder / "tasks.db")), max_crashes=3)
+        self.outlook = new_outlook()
+        store = TaskStore(open_database(folder / "tasks.db"))
+        self.queue = TaskQueue(store, max_crashes=3, outlook=self.outlook)
         self.pictures = PictureFolder(folder / "pictures")
-        self.checkpoints = CheckpointFolder(folder / "checkpoints")
+        self.checkpoints = KeyedFiles(folder / "checkpoints")
+        self.previews = KeyedFiles(folder / "previews")
+        #: Of each layout, what its groups found out.
+        self.learned: dict[str, Profile] = {}
         self.supervisor = Supervisor(
             self.queue,
-            RunningTasks(self.queue, self.pictures, self.checkpoints),
+            RunningTasks(self.queue, self.pictures, self.checkpoints, self.previews, self.outlook),
             self.new_group,
             LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
+            learn=lambda layout, profile: self.learned.update({str(layout): profile}),
             max_running=max_running,
         )
 
@@ -80,7 +89,7 @@ class Stage:
         return WorkerGroup(self.launcher, 1, {}, LOAD)
 
     def submit(self, **changes: object) -> str:
-        return self.queue.submit([params(**changes)])[0].id
+        return submit(self.queue, [params(**changes)])[0].id
 
     def task(self, task_id: str) -> Task:
         task = self.queue.get(task_id)
@@ -518,7 +527,7 @@ def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:
         await stage.until(stage.submit(), TaskState.COMPLETED)
         stage.checkpoints.put("cancelled while queued", b"x")
         stage.supervisor._running.drop("cancelled while queued")
-        while stage.checkpoints.task_ids():
+        while stage.checkpoints.names():
             await asyncio.sleep(0.005)
 
     play(scenario, FakeLauncher(saves))
@@ -769,3 +778,119 @@ def test_a_group_that_has_work_does_not_climb(play: Callable[..., Stage]) -> Non
             await rank.do(command)
 
     play(scenario, FakeLauncher(cannot_start, cannot_start, slow, well_behaved), rungs=RUNGS)
+
+
+# Order, shares, and what is learned
+
+
+def test_a_place_is_kept_for_what_passes_everything_on_hand(play: Callable[..., Stage]) -> None:
+    given: list[str] = []
+    full, release = asyncio.Event(), asyncio.Event()
+
+    async def patient(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        starts = [await rank.hear() for _ in range(3)]
+        full.set()
+        starts.append(await rank.hear())
+        given.extend(start.task_id for start in starts)
+        await release.wait()
+        for start in starts:
+            await rank.do(start)
+        await well_behaved(rank)
+
+    async def scenario(stage: Stage) -> None:
+        long = [stage.submit(num_inference_steps=100) for _ in range(5)]
+        await full.wait()
+        short = stage.submit(num_inference_steps=1)
+        while not given:
+            await asyncio.sleep(0.005)
+        assert given == [*long[:3], short]
+        release.set()
+        for task_id in (*long, short):
+            await stage.until(task_id, TaskState.COMPLETED)
+
+    play(scenario, FakeLauncher(patient), max_running=4)
+
+
+def test_the_ranks_are_told_whose_a_task_is_and_when_it_is_wanted(
+    play: Callable[..., Stage],
+) -> None:
+    given: list[StartTask] = []
+
+    async def curious(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        given.append(await rank.hear())
+        await rank.do(given[0])
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        [task] = submit(stage.queue, [params(deadline_s=60.0)], client="somebody")
+        await stage.until(task.id, TaskState.COMPLETED)
+        assert (given[0].client, given[0].deadline_at) == ("somebody", task.created_at + 60.0)
+
+    play(scenario, FakeLauncher(curious))
+
+
+def test_what_a_group_found_out_of_a_model_is_learned(play: Callable[..., Stage]) -> None:
+    profile = Profile(step_s={64: {1: 0.5}}, preview_map=[[0.0, 0.0, 0.0]])
+
+    async def knowing(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1, profile=profile))
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        await stage.supervisor.ready.wait()
+        assert stage.learned == {"tp1": profile}
+
+    play(scenario, FakeLauncher(knowing))
+
+
+def test_step_times_are_learned_and_make_better_estimates(play: Callable[..., Stage]) -> None:
+    async def measured(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        start = await rank.hear()
+        who = {"task_id": start.task_id, "attempt": start.attempt}
+        await rank.say(StepDone(**who, steps_done=1, rows=2, step_s=30.0))
+        await rank.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit(num_inference_steps=4)
+        await stage.until(task_id, TaskState.PROCESSING)
+        while (stage.queue.seconds_left(stage.task(task_id)) or 0) < 80:
+            await asyncio.sleep(0.02)
+            stage.queue._ahead = replace(stage.queue._ahead, left_s={})
+        assert stage.queue.seconds_left(stage.task(task_id)) == pytest.approx(90, abs=1)
+        assert stage.queue.cancel(task_id)
+
+    play(scenario, FakeLauncher(measured))
+
+
+def test_previews_are_kept_until_the_task_ends(play: Callable[..., Stage]) -> None:
+    shown, end = asyncio.Event(), asyncio.Event()
+
+    async def showing(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=1))
+        while isinstance(start := await rank.hear(), StartTask):
+            who = {"task_id": start.task_id, "attempt": start.attempt}
+            for data in (b"first", b"second"):
+                await rank.say(Preview(**who, image_index=1, data=data))
+            shown.set()
+            await end.wait()
+            await rank.do(start)
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit(num_images=2, num_previews=2)
+        await shown.wait()
+        while stage.previews.get(f"{task_id}_1") != b"second":
+            await asyncio.sleep(0.005)
+        end.set()
+        await stage.until(task_id, TaskState.COMPLETED)
+        while stage.previews.names():
+            await asyncio.sleep(0.005)
+
+    play(scenario, FakeLauncher(showing))

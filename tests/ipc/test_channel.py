@@ -27,6 +27,8 @@ from hidream_server.ipc.messages import (
     LoadModel,
     LoadProject,
     LogLine,
+    Preview,
+    Profile,
     StartTask,
     StepDone,
     Stop,
@@ -37,6 +39,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.task import InferType
 from tests.support import params
 
+PROFILE = Profile(step_s={64: {1: 0.5, 2: 0.75}}, preview_map=[[1.0, 0.5, 0.0]])
 COMMANDS: list[Command] = [
     LoadModel(
         model_path="/data/模型",
@@ -47,6 +50,10 @@ COMMANDS: list[Command] = [
         log_level="INFO",
         prompt_cache_bytes=2**40,
         checkpoint_s=2.5,
+        compile=True,
+        max_rows=8,
+        max_row_tokens=8192,
+        profile=PROFILE,
     ),
     LoadProject(
         project_path="/workspace/HiDream-I1",
@@ -60,6 +67,8 @@ COMMANDS: list[Command] = [
         task_id="t",
         attempt=3,
         arrived_at=1.5,
+        client="10.0.0.1",
+        deadline_at=60.5,
         params=params(infer_type=InferType.PROFILING, prompt="红"),
     ),
     CancelTask(task_id="t", attempt=3),
@@ -67,9 +76,10 @@ COMMANDS: list[Command] = [
 ]
 EVENTS: list[Event] = [
     Hello(token="secret", rank=7),
-    GroupReady(load_s=1.5, memory_bytes=2**36),
+    GroupReady(load_s=1.5, memory_bytes=2**36, profile=PROFILE),
     LoadFailed(reason="no such file"),
-    StepDone(task_id="t", attempt=1, steps_done=9),
+    StepDone(task_id="t", attempt=1, steps_done=9, rows=4, step_s=0.25),
+    Preview(task_id="t", attempt=1, image_index=2, data=b"PNG"),
     TaskBegun(task_id="t", attempt=1),
     ImageDone(task_id="t", attempt=1, image_index=2, data=bytes(range(256)) * 2000),
     TaskDone(task_id="t", attempt=1, timings={"denoise_s": 1.25}),

@@ -23,12 +23,12 @@ from tests.parallel.tasks import TASKS
 
 def paint(place: Place, folder: Path) -> None:
     description = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
-    runner = assemble(description, place, open_device(CPU, 0), CPU.expert_product, 2**20)
+    runner = assemble(description, place, open_device(CPU, 0), CPU.mixture, 2**20)
     folder.mkdir(exist_ok=True)
     for name, task in TASKS.items():
         for run in runner.begin(task):
             while not run.finished:
-                runner.step(run)
+                runner.step([run])
             np.save(folder / f"latents-{name}-{place.rank}.npy", run.latents.numpy())
             if place.rank == 0:
                 np.save(folder / f"picture-{name}.npy", runner.decode(run))

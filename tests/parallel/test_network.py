@@ -16,7 +16,7 @@ from hidream_server.parallel.attention import ParallelAttentionProcessor
 from hidream_server.parallel.feed_forward import ParallelSparseFeedForward
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
-from hidream_server.parallel.place import Place
+from hidream_server.parallel.place import Place, alone
 from tests.layouts.configs import HIDREAM
 from tests.parallel.thread_ranks import run_ranks
 
@@ -66,7 +66,7 @@ def _inputs(rows: int, height: int, width: int) -> dict[str, torch.Tensor]:
 
     return {
         "latents": randn(rows, 4, height, width),
-        "timesteps": torch.tensor([700.0, 300.0])[:rows],
+        "timesteps": torch.tensor([700.0, 300.0, 20.0, 999.0])[:rows],
         "t5": randn(rows, _TEXT, 24),
         "llama": randn(2, rows, _TEXT, 32),
         "pooled": randn(rows, 40),
@@ -88,13 +88,20 @@ def _expected(model: HiDreamImageTransformer2DModel, inputs: dict) -> torch.Tens
 def _rank_network(folder: Path, place: Place) -> Network:
     files = folder.glob("*.safetensors")
     return load_network(
-        folder, files, place, torch.device("cpu"), torch.float32, expert_product="grouped_mm"
+        folder, files, place, torch.device("cpu"), torch.float32, mixture="grouped_mm"
     )
 
 
 @torch.inference_mode()
+def _outputs(network: Network, inputs: dict) -> list[torch.Tensor]:
+    """Return one output for each row; latents may be a list of rows of different shapes."""
+    t5, llama = network.project(inputs["t5"], inputs["llama"])
+    latents = [latent.view(1, *latent.shape[-3:]) for latent in inputs["latents"]]
+    return network(latents, inputs["timesteps"], t5, llama, inputs["pooled"])
+
+
 def _rank_output(folder: Path, inputs: dict, place: Place) -> torch.Tensor:
-    return _rank_network(folder, place)(**inputs)
+    return torch.cat(_outputs(_rank_network(folder, place), inputs))
 
 
 #: Every layout that four heads allow on up to eight ranks, and some that need twenty.
@@ -120,6 +127,52 @@ def test_a_layout_computes_what_one_rank_computes(models, split, size):
         assert expected.std() > 0.05
         for output in outputs:
             torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+
+
+#: All of as many tokens as the largest square, which is one of them; two of one shape.
+RAGGED = [(6, 10), (16, 16), (10, 6), (6, 10)]
+
+
+@pytest.mark.parametrize("layout", ["tp1", "cfg2", "sp2", "tp2", "ep2", "cfg2-sp4", "tp2-ep2"])
+def test_rows_of_different_shapes_are_what_they_are_alone(models, layout):
+    model, folder = models[4]
+    inputs = _inputs(len(RAGGED), 16, 16)
+    inputs["latents"] = [_inputs(1, *size)["latents"] for size in RAGGED]
+
+    def mixed(place: Place) -> list[torch.Tensor]:
+        return _outputs(_rank_network(folder, place), inputs)
+
+    for outputs in run_ranks(Layout.parse(layout), mixed):
+        assert len(outputs) == len(RAGGED)
+        for number, output in enumerate(outputs):
+            expected = _expected(model, _row(inputs, number))
+            torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+
+
+def _row(inputs: dict, number: int) -> dict:
+    one = slice(number, number + 1)
+    rows = {name: inputs[name][one] for name in ("timesteps", "t5", "pooled")}
+    return rows | {"latents": inputs["latents"][number], "llama": inputs["llama"][:, one]}
+
+
+def test_rows_of_different_lengths_are_refused(models):
+    _, folder = models[4]
+    inputs = _inputs(2, 16, 16)
+    inputs["latents"] = [inputs["latents"][:1], inputs["latents"][1:, :, :8, :8]]
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        _outputs(_rank_network(folder, alone()), inputs)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 10), (16, 16)])
+def test_one_rank_with_a_loop_computes_the_same_bits(models, size):
+    """Also with what was remembered from a step before, and whatever shapes came between."""
+    model, folder = models[4]
+    files = folder.glob("*.safetensors")
+    network = load_network(folder, files, alone(), torch.device("cpu"), torch.float32, "loop")
+    for rows in (2, 1, 2):
+        inputs = _inputs(rows, *size)
+        _outputs(network, _inputs(1, 10, 6))
+        assert torch.equal(torch.cat(_outputs(network, inputs)), _expected(model, inputs))
 
 
 def _no_reduce(self, parts, norms):

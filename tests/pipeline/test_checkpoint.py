@@ -1,5 +1,7 @@
 """An image that goes on from a checkpoint ends like one that was never interrupted, to the bit."""
 
+from collections.abc import Sequence
+
 import diffusers
 import pytest
 import torch
@@ -15,9 +17,14 @@ STEPS = 7
 SCHEDULERS = {"UniPCMultistepScheduler": "scheduler", "FlowMatchLCMScheduler": "scheduler_fast"}
 
 
-def network(latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+def network(
+    latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+) -> list[Tensor]:
     """Depend on everything a network is given."""
-    return torch.sin(3 * latents) * timesteps.view(-1, 1, 1, 1) / 1000 + conditioning.pooled.mean()
+    return [
+        torch.sin(3 * one) * timestep / 1000 + conditioning.pooled.mean()
+        for one, timestep in zip(latents, timesteps, strict=True)
+    ]
 
 
 def begun(scheduler: str, seed: int = 1) -> ImageRun:
@@ -38,7 +45,7 @@ def begun(scheduler: str, seed: int = 1) -> ImageRun:
 
 def finish(image: ImageRun) -> Tensor:
     while not image.finished:
-        denoise_step(image, network)
+        denoise_step([image], network)
     return image.latents
 
 
@@ -48,7 +55,7 @@ def test_going_on_is_the_same_as_never_having_stopped(scheduler: str, steps: int
     expected = finish(begun(scheduler))
     image = begun(scheduler)
     for _ in range(steps):
-        denoise_step(image, network)
+        denoise_step([image], network)
     saved = snapshot([image])
     finish(image)  # What comes after the copy does not change it.
     again = begun(scheduler, seed=99)

@@ -1,5 +1,7 @@
 """The prompt cache is bounded in bytes and never changes an embedding."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
@@ -8,6 +10,7 @@ from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5
 from hidream_server.model_directory.description import TEXT_TOKENS
 from hidream_server.pipeline.conditioning import (
     Conditioning,
+    Project,
     PromptEncoder,
     TextEncoder,
 )
@@ -46,13 +49,18 @@ class Encoder(Module):
         return Output()
 
 
-def encoder(cache_bytes: int) -> tuple[PromptEncoder, Encoder]:
+def encoder(cache_bytes: int, *project: Project) -> tuple[PromptEncoder, Encoder]:
     module = Encoder()
     part = TextEncoder(
         tokenizer=lambda text, **_: Tokens(text[0]), module=module, device=torch.device("cpu")
     )
     kinds = (CLIP_L, CLIP_G, T5, LLAMA)
-    return PromptEncoder({kind.name: part for kind in kinds}, cache_bytes), module
+    encoders = {kind.name: part for kind in kinds}
+    return PromptEncoder(encoders, cache_bytes, _here, *project), module
+
+
+def _here(_name: str, compute: Callable[[], Tensor]) -> Tensor:
+    return compute()
 
 
 def test_an_embedding_has_the_documented_shapes() -> None:
@@ -89,6 +97,22 @@ def test_a_cache_smaller_than_one_prompt_still_encodes() -> None:
     prompts, module = encoder(ROW_BYTES - 1)
     torch.testing.assert_close(prompts.encode("a").t5, prompts.encode("a").t5)
     assert module.calls == 8
+
+
+def test_what_is_remembered_is_projected_already() -> None:
+    calls = []
+
+    def project(t5: Tensor, llama: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append((t5.shape, llama.shape))
+        return t5 + 1, llama[:1] * 2
+
+    raw, _ = encoder(0)
+    prompts, _ = encoder(10 * ROW_BYTES, project)
+    first, again = prompts.encode("ab"), prompts.encode("ab")
+    assert first is again
+    assert calls == [((1, TEXT_TOKENS, WIDTH), (LAYERS, 1, TEXT_TOKENS, WIDTH))]
+    torch.testing.assert_close(first.t5, raw.encode("ab").t5 + 1)
+    torch.testing.assert_close(first.llama, raw.encode("ab").llama[:1] * 2)
 
 
 def test_rows_are_stacked_in_order() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hidream_server.queue.task_queue import LEASE_S, UNMEASURED_SPEED, TaskQueue, draw_seed
+from hidream_server.queue.outlook import Outlook
+from hidream_server.queue.task_queue import LEASE_S, TaskQueue, draw_seed
+from hidream_server.scheduling.policy import AGEING
 from hidream_server.store.tasks import TaskStore
-from hidream_server.task import Priority, Task, TaskState
-from tests.support import Clock, new_database, params
+from hidream_server.task import Priority, Task, TaskParams, TaskState
+from tests.support import Clock, new_database, new_outlook, params, submit
 
 MAX_CRASHES = 3
 
@@ -27,8 +29,15 @@ def store(tmp_path: Path):
 
 
 @pytest.fixture
-def queue(store: TaskStore, clock: Clock) -> TaskQueue:
-    return TaskQueue(store, MAX_CRASHES, clock)
+def outlook(clock: Clock) -> Outlook:
+    outlook = new_outlook(clock)
+    outlook.know({64: {1: 0.5, 2: 1.0}})
+    return outlook
+
+
+@pytest.fixture
+def queue(store: TaskStore, outlook: Outlook, clock: Clock) -> TaskQueue:
+    return TaskQueue(store, MAX_CRASHES, outlook, clock)
 
 
 def claim(queue: TaskQueue) -> Task:
@@ -44,7 +53,7 @@ def complete_after(queue: TaskQueue, clock: Clock, seconds: float) -> None:
 
 def test_submitted_tasks_are_queued_in_order_with_ids_of_their_own(queue, clock):
     asked = [params(seed=seed) for seed in (3, 1, 2)]
-    tasks = queue.submit(asked)
+    tasks = submit(queue, asked)
     assert [task.params for task in tasks] == asked
     assert len({uuid.UUID(task.id) for task in tasks}) == 3
     for task in tasks:
@@ -61,7 +70,7 @@ def test_listeners_hear_of_a_submission_once_and_after_it_is_kept(queue, store):
     heard = []
     queue.on_submit(lambda: heard.append(("a", store.counts()[TaskState.QUEUED])))
     queue.on_submit(lambda: heard.append(("b", store.counts()[TaskState.QUEUED])))
-    queue.submit([params(), params()])
+    submit(queue, [params(), params()])
     assert heard == [("a", 2), ("b", 2)]
 
 
@@ -73,12 +82,12 @@ def test_listeners_hear_nothing_of_a_submission_that_failed(queue, store, monkey
     queue.on_submit(lambda: heard.append(1))
     monkeypatch.setattr(store, "insert", fail)
     with pytest.raises(OSError, match="disk full"):
-        queue.submit([params()])
+        submit(queue, [params()])
     assert heard == []
 
 
 def test_submissions_from_many_threads_are_all_kept(queue):
-    threads = [threading.Thread(target=queue.submit, args=([params()] * 2,)) for _ in range(8)]
+    threads = [threading.Thread(target=submit, args=(queue, [params()] * 2)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -96,33 +105,33 @@ def test_a_drawn_seed_is_short_enough_to_type_and_differs():
 
 
 def test_a_short_task_is_due_before_a_long_one_that_came_a_little_earlier(queue, clock):
-    long, other = queue.submit([params(num_inference_steps=100), params(num_inference_steps=90)])
+    long, other = submit(queue, [params(num_inference_steps=100), params(num_inference_steps=90)])
     clock.now += 1.0
-    [short] = queue.submit([params(num_inference_steps=1)])
+    [short] = submit(queue, [params(num_inference_steps=1)])
     assert [task.id for task in queue.claim("g", 3)] == [short.id, other.id, long.id]
 
 
 def test_a_long_task_is_passed_only_as_long_as_it_would_take(queue, clock):
-    [long] = queue.submit([params(num_inference_steps=100)])
-    clock.now += params(num_inference_steps=100).cost * UNMEASURED_SPEED
-    [late] = queue.submit([params(num_inference_steps=1)])
+    [long] = submit(queue, [params(num_inference_steps=100)])
+    clock.now += 100.0 / AGEING
+    [late] = submit(queue, [params(num_inference_steps=1)])
     assert [task.id for task in queue.claim("g", 2)] == [long.id, late.id]
 
 
 def test_a_priority_is_a_head_start(queue, clock):
-    low, normal, high = (queue.submit([params(priority=p)])[0] for p in Priority)
+    low, normal, high = (submit(queue, [params(priority=p)])[0] for p in Priority)
     clock.now += 601
-    [late_high] = queue.submit([params(priority=Priority.HIGH)])
+    [late_high] = submit(queue, [params(priority=Priority.HIGH)])
     clock.now += 3600
-    [last] = queue.submit([params()])
+    [last] = submit(queue, [params()])
     order = [task.id for task in queue.claim("g", 5)]
     assert order == [task.id for task in (high, normal, late_high, low, last)]
 
 
-def test_an_estimate_counts_only_what_is_due_before(queue, clock):
-    queue.submit([params(num_inference_steps=100)])
-    short = params(num_inference_steps=1)
-    assert queue.estimate([short]) == [pytest.approx(short.cost * UNMEASURED_SPEED)]
+def test_a_task_with_a_deadline_is_due_at_once(queue):
+    submit(queue, [params(num_inference_steps=2)])
+    [urgent] = submit(queue, [params(num_inference_steps=50, deadline_s=60.0)])
+    assert claim(queue).id == urgent.id
 
 
 # Cancelling
@@ -131,7 +140,7 @@ def test_an_estimate_counts_only_what_is_due_before(queue, clock):
 def test_a_cancelled_task_is_told_once_to_all_who_listen(queue, clock):
     heard: list[str] = []
     queue.on_cancel(heard.append)
-    waiting, running = queue.submit([params(), params()])
+    waiting, running = submit(queue, [params(), params()])
     claim(queue)
     for task in (waiting, running):
         assert queue.cancel(task.id)
@@ -141,48 +150,90 @@ def test_a_cancelled_task_is_told_once_to_all_who_listen(queue, clock):
     assert not queue.cancel("nobody")
 
 
-# Estimates
+# Estimates: a guided image of 512x512 takes a second for each of its four steps
 
 
-def test_before_anything_was_measured_the_estimate_is_a_guess_by_cost(queue):
-    assert queue.estimate([params()]) == [pytest.approx(params().cost * UNMEASURED_SPEED)]
+def estimate(queue: TaskQueue, *asked: TaskParams) -> list[float]:
+    return queue.estimate(queue.draft(asked))
+
+
+def test_a_task_that_finds_nothing_before_it_takes_its_own_time(queue):
+    assert estimate(queue, params()) == [pytest.approx(4.0)]
+    assert estimate(queue, params(guidance_scale=0.0, num_images=3)) == [pytest.approx(6.0)]
 
 
 def test_an_estimate_counts_what_waits_what_runs_and_what_comes_before(queue, clock):
-    queue.submit([params()])
-    complete_after(queue, clock, seconds=8.0)
-    speed = 8.0 / params().cost
-    assert queue.estimate([params()]) == [pytest.approx(8.0)]
-    queue.submit([params(), params()])
+    submit(queue, [params(), params()])
     claim(queue)
-    estimates = queue.estimate([params(), params(num_images=2)])
-    assert estimates == [
-        pytest.approx(3 * params().cost * speed),
-        pytest.approx(5 * params().cost * speed),
+    assert estimate(queue, params(), params(num_images=2)) == [
+        pytest.approx(12.0),
+        pytest.approx(20.0),
     ]
 
 
+def test_a_short_task_does_not_wait_for_a_long_one(queue):
+    submit(queue, [params(num_inference_steps=100)])
+    assert estimate(queue, params(num_inference_steps=1)) == [pytest.approx(1.0)]
+
+
+def test_steps_that_are_done_are_not_counted_again(queue, outlook, clock):
+    submit(queue, [params(num_inference_steps=10)])
+    running = claim(queue)
+    outlook.stepped(running, steps_done=6, rows=2, seconds=1.0)
+    assert queue.seconds_left(running) == pytest.approx(4.0)
+    clock.now += 0.5
+    assert queue.seconds_left(running) == pytest.approx(3.5)
+    outlook.stepped(running, steps_done=9, rows=2, seconds=1.0)
+    clock.now += 0.6
+    assert queue.seconds_left(running) == pytest.approx(1.0)
+
+
+def test_the_estimate_follows_measured_steps(queue, outlook):
+    [task] = queue.draft([params()])
+    for _ in range(50):
+        outlook.stepped(task, steps_done=1, rows=2, seconds=0.25)
+    outlook.forget(task.id)
+    assert queue.estimate([task]) == [pytest.approx(1.0, rel=0.01)]
+
+
+def test_what_a_task_takes_beside_its_steps_is_learned(queue, outlook):
+    [task] = queue.draft([params()])
+    outlook.completed(task, beside_s=0.5)
+    assert queue.estimate([task]) == [pytest.approx(4.5)]
+
+
 def test_groups_share_what_waits_but_not_a_task(store, clock):
-    queue = TaskQueue(store, max_crashes=3, clock=clock, lanes=2)
-    queue.submit([params()] * 4)
-    one = params().cost * UNMEASURED_SPEED
-    assert queue.estimate([params()]) == [pytest.approx(3 * one)]
+    outlook = new_outlook(clock, lanes=2)
+    outlook.know({64: {1: 0.5, 2: 1.0}})
+    queue = TaskQueue(store, MAX_CRASHES, outlook, clock)
+    submit(queue, [params()] * 4)
+    assert estimate(queue, params()) == [pytest.approx(12.0)]
 
 
-def test_the_speed_follows_the_latest_tasks(queue, clock):
-    queue.submit([params()] * 25)
-    for _ in range(5):
-        complete_after(queue, clock, seconds=100.0)
-    for _ in range(20):
-        complete_after(queue, clock, seconds=2.0)
-    assert queue.estimate([params()]) == [pytest.approx(2.0)]
+def test_a_long_queue_is_estimated_by_its_cost_beyond_the_horizon(queue):
+    submit(queue, [params()] * 100)
+    assert estimate(queue, params()) == [pytest.approx(404.0)]
+
+
+def test_a_position_is_how_many_queued_tasks_are_before(queue):
+    first, second, short = submit(queue, [params(), params(), params(num_inference_steps=1)])
+    assert [queue.position(task) for task in (first, second, short)] == [1, 1, 0]
+    assert queue.position(claim(queue)) is None
+    assert queue.seconds_left(short) == pytest.approx(1.0)
+
+
+def test_a_task_that_has_ended_has_no_time_left(queue):
+    submit(queue, [params()])
+    running = claim(queue)
+    assert queue.complete((running.id, running.attempt), [], {})
+    assert queue.seconds_left(queue.get(running.id)) is None
 
 
 # Claims
 
 
 def test_a_claim_holds_until_the_lease_runs_out(queue, store, clock):
-    queue.submit([params()])
+    submit(queue, [params()])
     task = claim(queue)
     assert task.started_at == clock.now
     assert store.reap(clock.now + LEASE_S) == 0
@@ -190,7 +241,7 @@ def test_a_claim_holds_until_the_lease_runs_out(queue, store, clock):
 
 
 def test_a_beat_keeps_the_claim_and_records_progress(queue, store, clock):
-    queue.submit([params()])
+    submit(queue, [params()])
     task = claim(queue)
     clock.now += LEASE_S - 1
     assert queue.beat((task.id, task.attempt), 2)
@@ -199,14 +250,14 @@ def test_a_beat_keeps_the_claim_and_records_progress(queue, store, clock):
 
 
 def test_a_beat_tells_that_the_claim_is_gone(queue, clock):
-    queue.submit([params()])
+    submit(queue, [params()])
     task = claim(queue)
     queue.recover()
     assert queue.beat((task.id, task.attempt), 2) is False
 
 
 def test_completing_and_failing_take_the_time_from_the_clock(queue, clock):
-    queue.submit([params(), params()])
+    submit(queue, [params(), params()])
     first, second = queue.claim("g", 2)
     clock.now += 5
     assert queue.complete((first.id, 1), ["a.png"], {"denoise_s": 4.0})
@@ -221,7 +272,7 @@ def test_completing_and_failing_take_the_time_from_the_clock(queue, clock):
 
 
 def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
-    queue.submit([params()])
+    submit(queue, [params()])
     for attempt in range(1, 3 * MAX_CRASHES):
         task = claim(queue)
         assert (task.attempt, task.crashes) == (attempt, 0)
@@ -230,7 +281,7 @@ def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
 
 
 def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queue, clock):
-    [submitted] = queue.submit([params()])
+    [submitted] = submit(queue, [params()])
     for crashes in range(1, MAX_CRASHES):
         assert queue.crashed(claim(queue), "rank 0 left")
         found = queue.get(submitted.id)
@@ -247,14 +298,14 @@ def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queu
 
 
 def test_with_one_attempt_the_first_crash_is_the_last(store, clock):
-    queue = TaskQueue(store, 1, clock)
-    [task] = queue.submit([params()])
+    queue = TaskQueue(store, 1, new_outlook(clock), clock)
+    [task] = submit(queue, [params()])
     assert queue.crashed(claim(queue), "rank 0 left")
     assert queue.get(task.id).state is TaskState.FAILED
 
 
 def test_handing_back_does_not_forget_earlier_crashes(queue):
-    queue.submit([params()])
+    submit(queue, [params()])
     queue.crashed(claim(queue), "rank 0 left")
     task = claim(queue)
     queue.hand_back((task.id, task.attempt))
@@ -263,7 +314,7 @@ def test_handing_back_does_not_forget_earlier_crashes(queue):
 
 @pytest.mark.parametrize("crashes", [0, MAX_CRASHES - 1])
 def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashes):
-    queue.submit([params()])
+    submit(queue, [params()])
     for _ in range(crashes):
         queue.crashed(claim(queue), "rank 0 left")
     stale = claim(queue)
@@ -274,7 +325,7 @@ def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashe
 
 
 def test_recovering_queues_everything_that_runs_and_counts_no_crash(queue):
-    tasks = queue.submit([params()] * 3)
+    tasks = submit(queue, [params()] * 3)
     first, _second = queue.claim("g", 2)
     queue.complete((first.id, 1), [], {})
     assert queue.recover() == 1

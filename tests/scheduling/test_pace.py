@@ -1,4 +1,4 @@
-"""Step times as measured."""
+"""Step times as profiled and measured."""
 
 import pytest
 
@@ -6,21 +6,28 @@ from hidream_server.scheduling.pace import Pace
 
 
 def test_before_anything_was_measured_more_work_takes_longer():
-    assert Pace().step_s(2.0) == pytest.approx(2 * Pace().step_s(1.0))
+    step_s = Pace().step_s(64, 1)
+    assert Pace({64: {}}).step_s(64, 2) == Pace().step_s(128, 1) == pytest.approx(2 * step_s)
 
 
-def test_what_was_measured_is_known_and_follows_the_latest():
-    pace = Pace()
-    pace.measured(1.0, 0.5)
-    assert pace.step_s(1.0) == 0.5
+def test_a_profile_is_known_until_it_is_measured_otherwise_and_stays_as_it_was():
+    profile = {64: {1: 0.5}}
+    pace = Pace(profile)
+    assert pace.step_s(64, 1) == 0.5
     for _ in range(50):
-        pace.measured(1.0, 0.1)
-    assert pace.step_s(1.0) == pytest.approx(0.1, rel=0.01)
+        pace.measured(64, 1, 0.1)
+    assert pace.step_s(64, 1) == pytest.approx(0.1, rel=0.01)
+    assert profile == {64: {1: 0.5}}
 
 
-def test_other_work_is_scaled_from_the_nearest():
-    pace = Pace()
-    pace.measured(0.25, 0.1)
-    pace.measured(2.0, 1.0)
-    assert pace.step_s(1.5) == pytest.approx(0.75)
-    assert pace.step_s(0.125) == pytest.approx(0.05)
+def test_other_rows_lie_between_what_is_known_or_in_proportion():
+    pace = Pace({64: {2: 1.4, 4: 2.4}})
+    assert [pace.step_s(64, rows) for rows in (1, 3, 8)] == pytest.approx([0.7, 1.9, 4.8])
+
+
+def test_other_shapes_are_scaled_from_the_nearest():
+    pace = Pace({64: {1: 1.0}})
+    pace.measured(256, 2, 5.0)
+    assert pace.step_s(32, 1) == pytest.approx(0.5)
+    assert pace.step_s(512, 2) == pytest.approx(10.0)
+    assert pace.step_s(256, 1) == pytest.approx(2.5)

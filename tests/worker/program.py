@@ -1,8 +1,9 @@
 """A rank with a model that is a formula; run as a process of its own by the tests.
 
-A prompt says what goes wrong: "raise" fails in its first step, "slow" takes its time, "no file"
-makes no PNG, "break the device" spoils it for all that come after, "die" ends the
-process.
+A prompt says what goes wrong: "no words" cannot be encoded, "raise" fails in its first step,
+"large" has no room beside another image, "slow" takes its time, "long to read" does so before its
+first step, "no file" makes no PNG, "break the device" spoils it for all that come after, "break in
+the end" does so beside the loop, "die" ends the process.
 """
 
 import json
@@ -12,11 +13,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from hidream_server.ipc.messages import LoadModel
 from hidream_server.task import TaskParams
 from hidream_server.worker import worker
 from hidream_server.worker.__main__ import main
+from tests.support import tokens
 
 
 class FormulaRunner:
@@ -26,8 +29,18 @@ class FormulaRunner:
         return 0.0
 
     def begin(self, params: TaskParams) -> list[SimpleNamespace]:
+        if params.prompt == "no words":
+            raise ValueError("this prompt cannot be encoded")
+        if params.prompt == "long to read":
+            time.sleep(1.0)
         return [
-            SimpleNamespace(params=params, seed=seed, steps_done=0, finished=False)
+            SimpleNamespace(
+                params=params,
+                seed=seed,
+                steps_done=0,
+                finished=False,
+                foreseen=torch.full((1, 1, 2, 2), 0.5),
+            )
             for seed in params.seeds
         ]
 
@@ -40,23 +53,43 @@ class FormulaRunner:
         steps = [image.steps_done for image in images]
         return lambda: json.dumps(steps).encode()
 
-    def step(self, run: SimpleNamespace) -> None:
-        if run.params.prompt == "raise":
-            raise ValueError("this prompt cannot be painted\nand here is a page about why")
-        if run.params.prompt == "die":
-            os._exit(9)
-        if run.params.prompt == "break the device":
-            self.broken = True
-            raise RuntimeError("illegal memory access")
-        if run.params.prompt == "slow":
-            time.sleep(0.2)
+    def step(self, runs: list[SimpleNamespace]) -> None:
+        for run in runs:
+            self._check(run.params.prompt, len(runs))
         if folder := os.environ.get("TURNS_FOLDER"):
             with open(f"{folder}/{os.environ['RANK']}", "a") as turns:
-                turns.write(f"{run.params.prompt} {run.seed} {run.steps_done}\n")
-        run.steps_done += 1
-        run.finished = run.steps_done == run.params.num_inference_steps
+                said = " + ".join(
+                    f"{run.params.prompt} {run.seed} {run.steps_done}" for run in runs
+                )
+                turns.write(said + "\n")
+        for run in runs:
+            run.steps_done += 1
+            run.finished = run.steps_done == run.params.num_inference_steps
+
+    def _check(self, prompt: str, images: int) -> None:
+        """Let go wrong what a prompt says."""
+        if prompt == "raise":
+            raise ValueError("this prompt cannot be painted\nand here is a page about why")
+        if prompt == "large" and images > 1:
+            raise RuntimeError("out of memory")
+        if prompt == "die":
+            os._exit(9)
+        if prompt == "break the device":
+            self.broken = True
+            raise RuntimeError("illegal memory access")
+        if prompt == "slow":
+            time.sleep(0.2)
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return "out of memory" in str(error)
+
+    def tokens(self, params: TaskParams) -> int:
+        return tokens(params)
 
     def decode(self, run: SimpleNamespace) -> np.ndarray:
+        if run.params.prompt == "break in the end":
+            self.broken = True
+            raise RuntimeError("illegal memory access")
         return np.full((2, 2, 3), run.seed, dtype=np.uint8)
 
     def about(self, params: TaskParams, image_index: int) -> dict[str, str]:

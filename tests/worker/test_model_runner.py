@@ -1,5 +1,6 @@
 """The engine's pictures are those of a plain loop over the stock pipeline's parts."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.support import params
 def runner(model: Path) -> ModelRunner:
     description = describe(model, DEMO_EXTRA_MODEL_PATH)
     device = open_device(CPU, 0)
-    return assemble(description, alone(), device, CPU.expert_product, prompt_cache_bytes=2**20)
+    return assemble(description, alone(), device, CPU.mixture, prompt_cache_bytes=2**20)
 
 
 @cache
@@ -34,11 +35,17 @@ def stock(model: Path) -> HiDreamImagePipeline:
     return stock_pipeline(model, DEMO_EXTRA_MODEL_PATH)
 
 
+def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the peak signal-to-noise ratio in dB; infinite for equal pictures."""
+    error = np.mean((one.astype(float) - other.astype(float)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
 def paint(model: Path, task: TaskParams) -> list[NDArray[np.uint8]]:
     pictures = []
     for run in runner(model).begin(task):
         while not run.finished:
-            runner(model).step(run)
+            runner(model).step([run])
         pictures.append(runner(model).decode(run))
     return pictures
 
@@ -91,7 +98,7 @@ def test_images_are_the_same_when_their_steps_are_interleaved(model: Path) -> No
     while not all(run.finished for run in runs):
         for run in runs:
             if not run.finished:
-                runner(model).step(run)
+                runner(model).step([run])
     for task, run in zip(tasks, runs, strict=True):
         [alone] = paint(model, task)
         np.testing.assert_array_equal(runner(model).decode(run), alone)
@@ -115,11 +122,11 @@ def test_a_real_checkpoint_is_not_called_a_demo(fast_model: Path) -> None:
 def test_a_picture_in_16_bit_is_near_the_one_in_32(model: Path) -> None:
     description = describe(model, DEMO_EXTRA_MODEL_PATH)
     device = replace(open_device(CPU, 0), dtype=torch.bfloat16)
-    coarse = assemble(description, alone(), device, CPU.expert_product, prompt_cache_bytes=0)
+    coarse = assemble(description, alone(), device, CPU.mixture, prompt_cache_bytes=0)
     task = params(width=192, height=128, num_inference_steps=2)
     [run] = coarse.begin(task)
     while not run.finished:
-        coarse.step(run)
+        coarse.step([run])
     assert run.latents.dtype == torch.float32
     [fine] = paint(model, task)
     difference = np.abs(coarse.decode(run).astype(int) - fine.astype(int))
@@ -131,3 +138,127 @@ def test_the_warm_up_leaves_no_trace() -> None:
     runner(DEMO_MODEL_PATH).warm_up()
     [after] = paint(DEMO_MODEL_PATH, params())
     np.testing.assert_array_equal(before, after)
+
+
+# Together
+
+
+def test_images_of_all_kinds_share_steps_and_stay_what_they_are(model: Path) -> None:
+    """Sizes of as many tokens, prompts, guidance and numbers of steps may differ."""
+    tasks = [
+        params(width=1024, height=1024, seed=3, num_inference_steps=3),
+        params(width=1024, height=768, seed=4, guidance_scale=0.0, prompt="一个绿色的方块"),
+        params(width=192, height=640, seed=5, negative_prompt="a star", num_inference_steps=2),
+    ]
+    runs = [runner(model).begin(task)[0] for task in tasks]
+    assert {runner(model).tokens(task) for task in tasks} == {256}
+    while left := [run for run in runs if not run.finished]:
+        runner(model).step(left)
+    for task, run in zip(tasks, runs, strict=True):
+        [alone] = paint(model, task)
+        assert psnr(runner(model).decode(run), alone) >= 40
+
+
+def test_a_step_is_the_same_to_the_bit_whoever_takes_it_as_long_as_its_shape_is_the_same(
+    model: Path,
+) -> None:
+    def latents(company: TaskParams) -> torch.Tensor:
+        runs = [runner(model).begin(task)[0] for task in (params(seed=3), company)]
+        while not runs[0].finished:
+            runner(model).step(runs)
+        return runs[0].latents
+
+    company = [params(seed=seed, prompt=f"number {seed}", num_inference_steps=9) for seed in (1, 2)]
+    first, second = map(latents, company)
+    assert torch.equal(first, second)
+
+
+# Where memory runs out
+
+
+class Scarce:
+    """Stands for a device that has room for so many rows only."""
+
+    def __init__(self, whole: Callable[..., object], rows: int) -> None:
+        self._whole, self._rows = whole, rows
+        self.widths: list[int] = []
+
+    def __call__(self, latents: list[torch.Tensor], *rest: object) -> object:
+        self.widths.append(len(latents))
+        if len(latents) > self._rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self._whole(latents, *rest)
+
+
+def test_a_guided_step_without_room_is_taken_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = DEMO_MODEL_PATH
+    [expected] = paint(model, params())
+    network = Scarce(runner(model)._call_network, rows=1)
+    monkeypatch.setattr(runner(model), "_call_network", network)
+    [picture] = paint(model, params())
+    assert network.widths == [2, 1, 1] * 4
+    assert psnr(picture, expected) >= 40
+
+
+def test_where_even_one_row_has_no_room_the_step_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = DEMO_MODEL_PATH
+    [run] = runner(model).begin(params())
+    monkeypatch.setattr(runner(model), "_call_network", Scarce(lambda: None, rows=0))
+    with pytest.raises(torch.OutOfMemoryError):
+        runner(model).step([run])
+    assert run.steps_done == 0
+
+
+def test_several_images_without_room_are_left_to_whoever_drives_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = DEMO_MODEL_PATH
+    runs = runner(model).begin(params(num_images=2))
+    network = Scarce(runner(model)._call_network, rows=2)
+    monkeypatch.setattr(runner(model), "_call_network", network)
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        runner(model).step(runs)
+    assert runner(model).is_out_of_memory(caught.value)
+    assert network.widths == [4]
+
+
+def test_other_errors_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("illegal memory access")
+
+    model = DEMO_MODEL_PATH
+    [run] = runner(model).begin(params())
+    monkeypatch.setattr(runner(model), "_call_network", broken)
+    with pytest.raises(RuntimeError, match="illegal") as caught:
+        runner(model).step([run])
+    assert not runner(model).is_out_of_memory(caught.value)
+
+
+def test_a_picture_without_room_is_decoded_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = DEMO_MODEL_PATH
+    [run] = runner(model).begin(params(width=1024, height=1024, num_inference_steps=2))
+    while not run.finished:
+        runner(model).step([run])
+    expected = runner(model).decode(run)
+    vae = runner(model)._model.vae
+    whole = vae.decoder.forward
+
+    def scarce(latents: torch.Tensor) -> torch.Tensor:
+        if latents.shape[-1] >= 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(latents)
+
+    monkeypatch.setattr(vae.decoder, "forward", scarce)
+    tiled = runner(model).decode(run)
+    assert tiled.shape == expected.shape
+    assert not vae.use_tiling
+    assert psnr(tiled, expected) > 20
+
+
+# Previews
+
+
+def test_the_preview_map_is_that_of_the_autoencoder() -> None:
+    channels = runner(DEMO_MODEL_PATH)._model.vae.config.latent_channels
+    shares = runner(DEMO_MODEL_PATH).fit_preview_map()
+    assert [len(channel) for channel in shares] == [3] * (channels + 1)

@@ -1,6 +1,7 @@
 """Real rank processes with a model that is a formula, and a test that plays the supervisor."""
 
 import contextlib
+import io
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from unittest.mock import ANY
 import msgspec
 import pytest
 from msgspec import structs
+from PIL import Image
 
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 from hidream_server.ipc.messages import (
@@ -28,6 +30,7 @@ from hidream_server.ipc.messages import (
     LoadFailed,
     LoadModel,
     LogLine,
+    Preview,
     StartTask,
     StepDone,
     Stop,
@@ -113,7 +116,7 @@ def start(task_id: str, arrived_at: float = 0.0, **changes: object) -> StartTask
         task_id=task_id,
         attempt=1,
         arrived_at=arrived_at,
-        params=params(num_inference_steps=3, **changes),
+        params=params(**{"num_inference_steps": 3} | changes),
     )
 
 
@@ -137,11 +140,11 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
         assert isinstance(rank.hear(), GroupReady)
         rank.tell(start("first", num_images=2, seed=5))
         rank.tell(start("second", arrived_at=1000.0, seed=9))
-        events = [rank.hear() for _ in range(10 + 6)]
+        events = [rank.hear() for _ in range(7 + 6)]
         begun = [e.task_id for e in events if isinstance(e, TaskBegun)]
         assert begun == ["first", "second"]
         steps = [(e.task_id, e.steps_done) for e in events if isinstance(e, StepDone)]
-        assert steps == [("first", n) for n in range(1, 7)] + [("second", n) for n in range(1, 4)]
+        assert steps == [("first", n) for n in (2, 4, 6)] + [("second", n) for n in (1, 2, 3)]
         images = [(e.task_id, e.image_index) for e in events if isinstance(e, ImageDone)]
         assert images == [("first", 0), ("first", 1), ("second", 0)]
         done = [e for e in events if isinstance(e, TaskDone)]
@@ -153,14 +156,14 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
 
 def test_a_task_is_saved_and_goes_on_from_there() -> None:
     """Its first image was finished: it is sent again, because the last attempt's is not ours."""
-    load = structs.replace(LOAD, checkpoint_s=0.01)
+    load = structs.replace(LOAD, checkpoint_s=0.01, max_rows=2)
     with group(load=load) as [rank]:
         rank.hear(GroupReady)
         rank.tell(start("slow", prompt="slow", num_images=2))
         while json.loads((saved := rank.hear(Checkpoint)).data) != [3, 1]:
             pass
     again = structs.replace(start("slow", num_images=2), attempt=2, checkpoint=saved.data)
-    with group() as [rank]:
+    with group(load=load) as [rank]:
         rank.hear(GroupReady)
         rank.tell(again)
         events = []
@@ -168,6 +171,102 @@ def test_a_task_is_saved_and_goes_on_from_there() -> None:
             events.append(event)
         assert [e.steps_done for e in events if isinstance(e, StepDone)] == [5, 6]
         assert [e.image_index for e in events if isinstance(e, ImageDone)] == [0, 1]
+
+
+def test_tasks_of_one_kind_share_steps_as_far_as_there_are_rows(tmp_path: Path) -> None:
+    with group(turns=tmp_path) as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("first", prompt="slow", num_images=4, guidance_scale=0.0))
+        rank.hear(StepDone)
+        for task in ("a", "b", "c"):
+            rank.tell(start(task, prompt=task, arrived_at=1000.0))
+        for _ in range(4):
+            rank.hear(TaskDone)
+    steps = (tmp_path / "0").read_text().splitlines()
+    slow, pairs, rest = steps[:3], steps[3:6], steps[6:]
+    assert slow == [" + ".join(f"slow {seed} {n}" for seed in (42, 43, 44, 45)) for n in range(3)]
+    assert pairs == [f"a 42 {n} + b 42 {n}" for n in range(3)]
+    assert rest == [f"c 42 {n}" for n in range(3)]
+
+
+def test_a_step_says_how_many_rows_it_had_and_how_long_it_took() -> None:
+    with group() as [rank]:
+        rank.tell(start("task", prompt="slow", num_images=2))
+        step = rank.hear(StepDone)
+        assert (step.rows, step.steps_done) == (4, 2)
+        assert step.step_s > 0.2
+
+
+def test_pictures_of_other_sizes_share_no_step(tmp_path: Path) -> None:
+    with group(turns=tmp_path) as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("first", prompt="slow", num_images=2))
+        rank.hear(StepDone)
+        rank.tell(start("small", prompt="small", arrived_at=1000.0, guidance_scale=0.0))
+        rank.tell(start("large", prompt="large", arrived_at=1000.0, width=1024, height=1024))
+        for _ in range(3):
+            rank.hear(TaskDone)
+    steps = (tmp_path / "0").read_text().splitlines()
+    assert not any({"small", "large"} <= set(step.split()) for step in steps)
+
+
+def test_what_fails_a_step_fails_its_own_task_only() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("first", prompt="slow"))
+        rank.hear(TaskBegun)
+        for task, prompt in (("bad", "raise"), ("good", "fine")):
+            rank.tell(start(task, prompt=prompt, arrived_at=1000.0))
+        ends = [rank.hear(TaskDone, TaskFailed) for _ in range(3)]
+        assert {e.task_id: type(e) for e in ends} == {
+            "first": TaskDone,
+            "bad": TaskFailed,
+            "good": TaskDone,
+        }
+
+
+def test_where_there_is_no_room_for_two_each_is_run_by_itself(tmp_path: Path) -> None:
+    with group(turns=tmp_path) as [rank]:
+        rank.tell(start("task", prompt="large", num_images=2))
+        assert isinstance(rank.hear(TaskDone, TaskFailed), TaskDone)
+    steps = (tmp_path / "0").read_text().splitlines()
+    # The first step is taken image by image; after that no two are tried together.
+    assert steps == [
+        *("large 42 0", "large 43 0"),
+        *(f"large {seed} {n}" for seed in (42, 43) for n in (1, 2)),
+    ]
+
+
+def test_prompts_are_encoded_beside_the_steps_of_others() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("running", num_images=8, num_inference_steps=1000))
+        rank.hear(StepDone)
+        rank.tell(start("waiting", prompt="long to read", arrived_at=1000.0))
+        begun = rank.hear(TaskBegun)
+        assert begun.task_id == "waiting"
+        # It is read for a second; the other task does not stand still.
+        assert [rank.hear(StepDone).task_id for _ in range(100)] == ["running"] * 100
+
+
+def test_a_prompt_that_cannot_be_encoded_fails_its_task() -> None:
+    with group() as [rank]:
+        rank.tell(start("bad", prompt="no words"))
+        rank.tell(start("good"))
+        assert rank.hear(TaskFailed).reason == "ValueError: this prompt cannot be encoded"
+        assert rank.hear(TaskDone).task_id == "good"
+
+
+def test_an_unfinished_picture_is_shown_as_often_as_asked() -> None:
+    with group() as [rank]:
+        rank.tell(start("task", num_previews=2, num_images=2, width=64, height=64))
+        shown = []
+        while not isinstance(event := rank.hear(), TaskDone):
+            shown += [event] if isinstance(event, Preview) else []
+        assert [preview.image_index for preview in shown] == [0, 1, 0, 1]
+        with Image.open(io.BytesIO(shown[0].data)) as picture:
+            assert picture.size == (16, 16)
+            assert picture.getpixel((3, 3)) == (128, 64, 0)
 
 
 def test_a_checkpoint_that_is_of_no_use_costs_time_only() -> None:
@@ -250,6 +349,15 @@ def test_a_broken_device_ends_the_rank_and_fails_no_task() -> None:
             rank.hear(TaskFailed)
 
 
+def test_a_device_that_breaks_beside_the_loop_ends_the_rank_too() -> None:
+    with group() as [rank]:
+        rank.tell(start("unlucky", prompt="break in the end"))
+        rank.hear(StepDone)
+        assert rank.process.wait(30) != 0
+        with pytest.raises(AssertionError, match="the rank has gone"):
+            rank.hear(TaskFailed)
+
+
 def test_a_task_that_kills_its_rank_has_been_named_before() -> None:
     with group() as [rank]:
         rank.tell(start("killer", prompt="die"))
@@ -292,4 +400,6 @@ def test_two_ranks_take_the_same_turns_and_leave_together(tmp_path: Path) -> Non
         assert [rank.process.wait(30) for rank in ranks] == [0, 0]
     first, second = ((tmp_path / str(rank)).read_text() for rank in range(2))
     assert first == second
-    assert first.count("\n") == 2 * 2 * 3
+    assert first.splitlines() == [
+        f"{task} 42 {n} + {task} 43 {n}" for task in "ab" for n in range(3)
+    ]

@@ -42,6 +42,7 @@ def health(services: ServicesDep) -> HealthAnswer:
     """Say what is served, on what, and how busy it is."""
     engine, counts = services.health(), services.queue.counts()
     model, devices = services.model, services.devices
+    is_toy = model.is_demo and services.settings.executor == "resident"
     return HealthAnswer(
         status=engine.state,
         pipeline_ready=engine.ready,
@@ -56,8 +57,9 @@ def health(services: ServicesDep) -> HealthAnswer:
             variant=model.variant,
             sampler=model.sampler,
             demo=model.is_demo,
-            notice=DEMO_NOTICE if model.is_demo else None,
+            notice=DEMO_NOTICE if is_toy else None,
         ),
+        executor=services.settings.executor,
         device=DeviceAnswer(
             type=devices.kind.name,
             ids=list(devices.ids),

@@ -3,16 +3,18 @@
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
 from hidream_server.api.services import Services, ServicesDep
 from hidream_server.errors import (
     PictureNotFoundError,
+    PreviewNotFoundError,
     TaskCancelledError,
     TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
 )
+from hidream_server.store.keyed_files import preview_key
 from hidream_server.store.pictures import task_of
 from hidream_server.task import TaskState
 
@@ -38,6 +40,20 @@ def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileR
             f"Task {task_id} has {len(task.pictures)} picture(s), numbered from 0."
         )
     return _file(services, task.pictures[image_index], f"{task_id}_image_{image_index}.png")
+
+
+@router.get("/preview/{task_id}", response_class=Response, responses=_PNG)
+def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Response:
+    """Return how an unfinished image looked last; for tasks submitted with num_previews."""
+    if services.queue.get(task_id) is None:
+        raise TaskNotFoundError(f"There is no task {task_id}.")
+    data = services.previews.get(preview_key(task_id, image_index))
+    if data is None:
+        raise PreviewNotFoundError(
+            f"Task {task_id} has no preview of image {image_index} now: it was submitted without"
+            " num_previews, has not come so far, or has ended."
+        )
+    return Response(data, media_type="image/png")
 
 
 @router.get("/images/{name}", response_class=FileResponse, responses=_PNG)

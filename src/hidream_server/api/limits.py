@@ -10,12 +10,14 @@ from hidream_server.errors import FieldProblem, InvalidRequestError
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import draw_seed
 from hidream_server.settings import Settings
-from hidream_server.task import TaskParams
+from hidream_server.task import Task, TaskParams
 
 #: Largest seed: a whole number that every JSON client keeps exact.
 MAX_SEED = 2**53 - 1
 #: The first version's batch_size decides nothing here; this is only a sanity bound.
 MAX_BATCH_SIZE = 64
+#: A year, in seconds: beyond it a deadline says nothing.
+MAX_DEADLINE_S = 365 * 86400
 
 _RESOLUTION = re.compile(r"(\d{1,5})x(\d{1,5})", re.ASCII)
 
@@ -48,6 +50,8 @@ class Limits:
             Range("num_images_per_prompt", 1, settings.max_images_per_prompt),
             Range("seed", 0, MAX_SEED),
             Range("batch_size", 1, MAX_BATCH_SIZE),
+            Range("deadline_s", 0, MAX_DEADLINE_S),
+            Range("num_previews", 0, settings.max_previews),
         )
         #: By the name of the field.
         self.ranges = {limit.field: limit for limit in ranges}
@@ -123,7 +127,20 @@ class Limits:
             seed=draw_seed() if request.seed is None else request.seed,
             infer_type=request.infer_type,
             priority=request.priority,
+            deadline_s=request.deadline_s,
+            num_previews=request.num_previews,
         )
+
+
+def refuse_late(drafts: Sequence[Task], estimates: Sequence[float]) -> None:
+    """Raise InvalidRequestError for tasks that cannot be done by their deadlines."""
+    problems = [
+        FieldProblem("deadline_s", task.params.deadline_s, f"at least {estimate:.1f} as things are")
+        for task, estimate in zip(drafts, estimates, strict=True)
+        if task.params.deadline_s is not None and estimate > task.params.deadline_s
+    ]
+    if problems:
+        raise InvalidRequestError(problems)
 
 
 def _size(resolution: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Bodies of requests and answers: names and types. Ranges are the business of `limits`."""
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import Annotated
@@ -50,6 +51,14 @@ class GenerationRequest(BaseModel):
         strict=False,
         description="high counts as submitted ten minutes earlier, low as an hour later.",
     )
+    deadline_s: float | None = Field(
+        None,
+        description="Wanted after so many seconds; refused if that cannot be. Such a task passes"
+        " others where it must.",
+    )
+    num_previews: int = Field(
+        0, description="Pictures of each unfinished image, to be had at /preview/{task_id}."
+    )
 
 
 class BatchRequest(BaseModel):
@@ -68,6 +77,7 @@ class SubmitAnswer(BaseModel):
     requestId: str
     status: TaskState
     estimated_time: float = Field(description="Seconds until the pictures are there.")
+    queue_position: int = Field(description="How many queued tasks are before it.")
     message: str
 
 
@@ -78,6 +88,10 @@ class StatusAnswer(BaseModel):
     requestId: str
     status: TaskState
     progress: int = Field(description="Percent by real steps; 100 when the pictures are there.")
+    estimated_time: float | None = Field(
+        description="Seconds until the pictures are there; none once the task has ended."
+    )
+    queue_position: int | None = Field(description="How many queued tasks are before a queued one.")
     result_urls: list[str]
     error: str
     created_at: datetime
@@ -89,13 +103,17 @@ class StatusAnswer(BaseModel):
     timings: dict[str, float] | None = Field(description="Seconds by stage, for Profiling.")
 
     @classmethod
-    def of(cls, task: Task, base_url: str) -> "StatusAnswer":
+    def of(
+        cls, task: Task, base_url: str, estimate_s: float | None, position: int | None
+    ) -> "StatusAnswer":
         profiling = task.params.infer_type is InferType.PROFILING
         return cls(
             task_id=task.id,
             requestId=task.id,
             status=task.state,
             progress=task.progress,
+            estimated_time=None if estimate_s is None else tenths(estimate_s),
+            queue_position=position,
             result_urls=[f"{base_url}/images/{name}" for name in task.pictures],
             error=task.error,
             created_at=_utc(task.created_at),
@@ -106,6 +124,11 @@ class StatusAnswer(BaseModel):
             seeds=task.params.seeds,
             timings=task.timings if profiling else None,
         )
+
+
+def tenths(seconds: float) -> float:
+    """Round up: nothing takes no time at all."""
+    return math.ceil(10 * seconds) / 10
 
 
 def _utc(seconds: float) -> datetime:
@@ -139,6 +162,7 @@ class HealthAnswer(BaseModel):
     since: datetime
     version: str
     model: ModelAnswer
+    executor: str
     device: DeviceAnswer
     layout: str
     wanted_layout: str

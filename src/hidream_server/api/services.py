@@ -12,6 +12,7 @@ from hidream_server.engine.health import EngineHealth
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 
 
@@ -25,6 +26,7 @@ class Services:
     devices: DeviceChoice
     queue: TaskQueue
     pictures: PictureFolder
+    previews: KeyedFiles
     health: Callable[[], EngineHealth]
 
 

@@ -1,33 +1,39 @@
 """Submit tasks, ask how they are doing, cancel them."""
 
-import math
-
 from fastapi import APIRouter, Request
 
-from hidream_server.api.schemas import BatchRequest, GenerationRequest, StatusAnswer, SubmitAnswer
+from hidream_server.api.limits import refuse_late
+from hidream_server.api.schemas import (
+    BatchRequest,
+    GenerationRequest,
+    StatusAnswer,
+    SubmitAnswer,
+    tenths,
+)
 from hidream_server.api.services import Services, ServicesDep, base_url
 from hidream_server.errors import TaskEndedError, TaskNotFoundError
+from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.task import Task, TaskParams, TaskState
 
 router = APIRouter(tags=["tasks"])
 
 
 @router.post("/submit")
-def submit(body: GenerationRequest, services: ServicesDep) -> SubmitAnswer:
+def submit(body: GenerationRequest, request: Request, services: ServicesDep) -> SubmitAnswer:
     """Accept a task; it is kept once this answers."""
-    return _submit(services, services.limits.accept([body]))[0]
+    return _submit(services, services.limits.accept([body]), request)[0]
 
 
 @router.post("/batch_submit")
-def batch_submit(body: BatchRequest, services: ServicesDep) -> list[SubmitAnswer]:
+def batch_submit(body: BatchRequest, request: Request, services: ServicesDep) -> list[SubmitAnswer]:
     """Accept several tasks, all or none."""
-    return _submit(services, services.limits.accept(body.requests, batch=True))
+    return _submit(services, services.limits.accept(body.requests, batch=True), request)
 
 
 @router.get("/status/{task_id}")
 def status(task_id: str, request: Request, services: ServicesDep) -> StatusAnswer:
     """Say how a task is doing, and where its pictures are."""
-    return StatusAnswer.of(_task(services, task_id), base_url(request, services.settings))
+    return _status(services, _task(services, task_id), request)
 
 
 @router.post("/tasks/{task_id}/cancel")
@@ -41,7 +47,7 @@ def cancel(task_id: str, request: Request, services: ServicesDep) -> StatusAnswe
     task = _task(services, task_id)
     if task.state is not TaskState.CANCELLED:
         raise TaskEndedError(f"Task {task_id} is {task.state}; it can no longer be cancelled.")
-    return StatusAnswer.of(task, base_url(request, services.settings))
+    return _status(services, task, request)
 
 
 def _task(services: Services, task_id: str) -> Task:
@@ -51,18 +57,31 @@ def _task(services: Services, task_id: str) -> Task:
     return task
 
 
-def _submit(services: Services, requests: list[TaskParams]) -> list[SubmitAnswer]:
-    estimates = services.queue.estimate(requests)
-    accepted = services.queue.submit(requests)
-    return [_answer(task, s) for task, s in zip(accepted, estimates, strict=True)]
+def _status(services: Services, task: Task, request: Request) -> StatusAnswer:
+    return StatusAnswer.of(
+        task,
+        base_url(request, services.settings),
+        services.queue.seconds_left(task),
+        services.queue.position(task),
+    )
 
 
-def _answer(task: Task, estimate_s: float) -> SubmitAnswer:
+def _submit(services: Services, requests: list[TaskParams], request: Request) -> list[SubmitAnswer]:
+    queue = services.queue
+    # Until there are keys, an address is whom a task belongs to.
+    drafts = queue.draft(requests, client=request.client.host if request.client else "")
+    estimates = queue.estimate(drafts)
+    refuse_late(drafts, estimates)
+    queue.submit(drafts)
+    return [_answer(queue, task, s) for task, s in zip(drafts, estimates, strict=True)]
+
+
+def _answer(queue: TaskQueue, task: Task, estimate_s: float) -> SubmitAnswer:
     return SubmitAnswer(
         task_id=task.id,
         requestId=task.id,
         status=task.state,
-        # Rounded up: nothing takes no time at all.
-        estimated_time=math.ceil(10 * estimate_s) / 10,
+        estimated_time=tenths(estimate_s),
+        queue_position=queue.position(task) or 0,
         message=f"Accepted; follow it at /status/{task.id}.",
     )

@@ -48,11 +48,12 @@ def stop_instance(
     The owner bounds its own drain, so whoever stops it may wait without a bound.
     """
     path = data_dir / _PID_FILE
+    where = data_dir.absolute()
     if not path.exists():
-        raise NotRunningError(f"No server runs on {data_dir}.")
+        raise NotRunningError(f"No server runs on {where}.")
     with path.open("r+") as file:
         if _try_lock(file):
-            raise NotRunningError(f"No server runs on {data_dir}.")
+            raise NotRunningError(f"No server runs on {where}.")
         pid = _pid(file)
         if pid is None:
             raise ConfigurationError(f"The server on {data_dir} is only just starting; try again.")

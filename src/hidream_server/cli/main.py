@@ -73,6 +73,26 @@ def layouts(
     bench_layouts(settings, width, height, steps)
 
 
+@app.command()
+def simulate(
+    load: Annotated[float, typer.Option(help="work that comes, 1 is all there is", min=0.01)] = 0.8,
+    tasks: Annotated[int, typer.Option(help="tasks that come", min=1)] = 400,
+    clients: Annotated[int, typer.Option(help="clients they belong to", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="of the arrivals")] = 0,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            help="kinds of task, by default the documented sizes in 16, 28 and 50 guided steps,"
+            " e.g. 512x512/16,1024x768/50g*4: g is guided, *4 four images"
+        ),
+    ] = None,
+) -> None:
+    """Compare scheduling policies by arithmetic alone, e.g. hidream simulate --load 0.9"""
+    from hidream_server.cli.simulate import run_simulation
+
+    run_simulation(load, tasks, clients, seed, mix)
+
+
 def _announce_stop(pid: int) -> None:
     typer.echo(f"Asked the server (process {pid}) to stop; its running tasks may finish.")
 

@@ -48,17 +48,21 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    """Declare one option as text; the settings parse and check it, wherever it comes from."""
-    default = "" if option.default is None else f" (default {option.default})"
+    """Declare one option as text; the settings parse and check it, wherever it comes from.
+
+    One that is only on or off is on when it is named.
+    """
+    kind = bool if option.default is False else str
+    default = "" if option.default is None or kind is bool else f" (default {option.default})"
     declared = typer.Option(
         *option.flags,
         help=option.help + default,
-        metavar=_METAVARS.get(type(option.default), "TEXT"),
+        metavar=None if kind is bool else _METAVARS.get(type(option.default), "TEXT"),
         show_default=False,
     )
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[str | None, declared],
+        annotation=Annotated[kind | None, declared],
     )

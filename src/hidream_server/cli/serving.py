@@ -8,21 +8,24 @@ import errno
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hidream_server import __version__
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.devices.choice import DeviceChoice, choose_devices
 from hidream_server.engine.launchers.project import find_project
 from hidream_server.engine.launchers.torchrun import require_torch
 from hidream_server.errors import ConfigurationError, LayoutUnavailableError, PortTakenError
-from hidream_server.ipc.messages import LoadModel, LoadProject
+from hidream_server.ipc.messages import LoadModel, LoadProject, Profile
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import RankMemory, Room, check_memory, fits, plan_memory
 from hidream_server.model_directory.choice import choose_model
 from hidream_server.model_directory.description import ModelDescription
+from hidream_server.queue.outlook import Outlook
 from hidream_server.settings import Settings
+from hidream_server.task import TaskParams
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +70,33 @@ class Serving:
     def fits(self, layout: Layout) -> bool:
         return fits(self.memory(layout), self.room)
 
-    def load_command(self, layout: Layout) -> LoadModel | LoadProject:
-        """Return what each rank of a group with this layout is told first."""
+    @property
+    def places(self) -> int:
+        """How many tasks a worker group has on hand."""
+        return 1 if self.project is not None else self.settings.max_running
+
+    def tokens(self, params: TaskParams) -> int:
+        return self.model.padded_tokens(params.width, params.height)
+
+    def new_outlook(self) -> Outlook:
+        """Return an outlook that knows nothing yet of how long steps take."""
+        settings = self.settings
+        return Outlook(self.tokens, self.places, settings.max_rows, lanes=settings.replicas)
+
+    @property
+    def profile_name(self) -> str:
+        """What a profile holds for, beside the layout: model, device, threads, version."""
+        kind = self.devices.kind
+        ranks = self.layout.ranks * self.settings.replicas
+        threads = kind.environment(self.used, ranks).get("OMP_NUM_THREADS", "")
+        compiled = ".compiled" if self.settings.compile else ""
+        return f"{self.model.name}.{kind.name}{threads}{compiled}.{__version__}"
+
+    def load_command(self, layout: Layout, profile: Profile | None) -> LoadModel | LoadProject:
+        """Return what each rank of a group with this layout is told first.
+
+        `profile` is what an earlier start found out, if one did.
+        """
         extra = str(self.model.extra_path) if self.model.extra_path else None
         if self.project is not None:
             return LoadProject(
@@ -88,7 +116,20 @@ class Serving:
             log_level=self.settings.log_level,
             prompt_cache_bytes=self.room.prompt_cache_bytes,
             checkpoint_s=self.settings.checkpoint_s,
+            compile=self.settings.compile,
+            max_rows=self.settings.max_rows,
+            max_row_tokens=self._full_size_rows(layout) * self.model.max_image_tokens,
+            profile=profile,
         )
+
+    def _full_size_rows(self, layout: Layout) -> int:
+        """Return how many rows of the largest picture there is memory for; a guided one fits."""
+        rows = 2
+        while rows < self.settings.max_rows and fits(
+            plan_memory(self.model, layout, replace(self.room, rows=2 * rows)), self.room
+        ):
+            rows *= 2
+        return rows
 
     def _offloaded(self, layout: Layout) -> list[str]:
         return [name for rank in self.memory(layout) for name in rank.offloaded]
@@ -97,8 +138,12 @@ class Serving:
         """Say in the log what is served; loudly if it is the demo model."""
         model, devices = self.model, self.devices
         level = logging.WARNING if model.is_demo else logging.INFO
+        if self.project is None:
+            what = f"{model.name} ({model.variant}, {model.sampler})"
+        else:
+            what = f"the project {self.project} paints, with {model.path}"
         lines = [
-            f"HiDream Server: {model.name} ({model.variant}, {model.sampler})",
+            f"HiDream Server: {what}",
             f"on {devices.kind.name} device {','.join(str(n) for n in self.used)}"
             f" ({devices.reason}), layout {self.layout}, computing in {devices.kind.dtype}",
         ]
@@ -113,7 +158,7 @@ class Serving:
         if self.project is None and (offloaded := self._offloaded(self.layout)):
             lines.append(f"offloaded to the host's memory between prompts: {', '.join(offloaded)}")
         lines += devices.kind.complaints(devices.ids) + devices.kind.doubts(os.environ)
-        if model.is_demo:
+        if model.is_demo and self.project is None:
             lines.append(DEMO_NOTICE)
         for line in ("=" * 78, *lines, "=" * 78):
             logger.log(level, "%s", line)
@@ -141,6 +186,11 @@ def decide(settings: Settings) -> Serving:
         return fits(plan_memory(model, layout, room), room)
 
     layout = choose_layout(settings, model, cards, possible)
+    if settings.compile and layout.ranks > layout.cfg:
+        raise LayoutUnavailableError(
+            f"The layout {layout} is not possible with --compile: ranks that speak to each other"
+            " inside a block cannot be compiled; cfg2 can, or one device."
+        )
     if project is None:
         check_memory(plan_memory(model, layout, room), room, layout)
     elif not _of_project(layout):

@@ -19,8 +19,8 @@ class DeviceKind:
     dtype_bytes: int
     #: torch's collectives between such devices.
     backend: str
-    #: How tokens are multiplied with their experts' matrices; a name of model.expert_product.
-    expert_product: str
+    #: How a token's experts are computed and summed; a name of model.mixture.
+    mixture: str
     #: How many there are on this machine, without importing torch.
     count: Callable[[], int]
     #: Why torch cannot use them here, None if it can.

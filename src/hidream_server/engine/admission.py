@@ -5,11 +5,15 @@ a group went down is alone in the next one, so that it can take no other with it
 """
 
 import asyncio
+import math
 import socket
 
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.task import Task
+
+#: One place of so many is kept for tasks that others must not make wait.
+_KEPT = 4
 
 
 class Admission:
@@ -19,6 +23,8 @@ class Admission:
         self._queue = queue
         self._running = running
         self._max_running = max_running
+        #: Beyond so many only those are taken that pass all on hand, or whose client has none.
+        self._open = max_running - max_running // _KEPT
         self._owner = socket.gethostname()[:64]
         #: Claimed, and to be started once it is alone.
         self._held: Task | None = None
@@ -37,7 +43,8 @@ class Admission:
     async def _claim(self) -> Task | None:
         if len(self._running) >= self._max_running or self._running.has_suspect:
             return None
-        for task in await asyncio.to_thread(self._queue.claim, self._owner, 1):
+        due_before = math.inf if len(self._running) < self._open else self._running.first_due
+        for task in await asyncio.to_thread(self._queue.claim, self._owner, 1, due_before):
             self._running.add(task)
             return task
         return None

@@ -5,6 +5,7 @@ Events of an attempt that is not running here any more change nothing.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,14 +13,16 @@ from dataclasses import dataclass, field
 from hidream_server.ipc.messages import (
     Checkpoint,
     ImageDone,
+    Preview,
     StepDone,
     TaskBegun,
     TaskDone,
     TaskFailed,
 )
 from hidream_server.logs import log_context
+from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.checkpoints import CheckpointFolder
+from hidream_server.store.keyed_files import KeyedFiles, preview_key
 from hidream_server.store.pictures import PictureFolder, picture_name
 from hidream_server.store.tasks import Claim
 from hidream_server.task import Task, TaskState
@@ -29,18 +32,23 @@ logger = logging.getLogger(__name__)
 #: Least time between two writes of a task's progress, in seconds.
 _BEAT_S = 0.25
 
-TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | TaskDone | TaskFailed
+TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | Preview | TaskDone | TaskFailed
 
 
 @dataclass(slots=True)
 class _Running:
     task: Task
+    since: float
     pictures: dict[int, str] = field(default_factory=dict)
     last_beat: float = 0.0
     #: The ranks have given a sign of working on it.
     begun: bool = False
     #: They have finished a step of it.
     under_way: bool = False
+    #: Seconds of the steps that it took part in.
+    stepped_s: float = 0.0
+    #: No other task was running beside it at any time.
+    alone: bool = True
 
     @property
     def claim(self) -> Claim:
@@ -54,12 +62,16 @@ class RunningTasks:
         self,
         queue: TaskQueue,
         pictures: PictureFolder,
-        checkpoints: CheckpointFolder,
+        checkpoints: KeyedFiles,
+        previews: KeyedFiles,
+        outlook: Outlook,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._pictures = pictures
         self._checkpoints = checkpoints
+        self._previews = previews
+        self._outlook = outlook
         self._clock = clock
         self._running: dict[Claim, _Running] = {}
         #: Attempts that the ranks are to work on no more.
@@ -86,15 +98,25 @@ class RunningTasks:
         """Such a one, which is alone, is being worked on."""
         return any(one.begun and one.task.crashes > 0 for one in self._running.values())
 
+    @property
+    def first_due(self) -> float:
+        """When the first of them is due; infinite if there is none."""
+        return min((one.task.due for one in self._running.values()), default=math.inf)
+
     def add(self, task: Task) -> None:
-        self._running[task.id, task.attempt] = _Running(task)
+        self._running[task.id, task.attempt] = _Running(task, self._clock())
+        if len(self) > 1:
+            for running in self._running.values():
+                running.alone = False
         with log_context(task=task.id):
             logger.info("Task started, attempt %d", task.attempt)
 
     def drop(self, task_id: str) -> None:
         """Take note that a task was cancelled, whether it is running here or not."""
         for claim in [claim for claim in self._running if claim[0] == task_id]:
+            running = self._running[claim]
             self._drop(claim)
+            self._forget(running.task)
         self._checkpoints.drop(task_id)
 
     def checkpoint_of(self, task: Task) -> bytes | None:
@@ -126,9 +148,11 @@ class RunningTasks:
                 case StepDone():
                     await self._step_done(running, event)
                 case Checkpoint():
-                    await self._save(running, event)
+                    await self._keep(self._checkpoints, event.task_id, event.data)
                 case ImageDone():
                     await self._image_done(running, event)
+                case Preview():
+                    await self._keep(self._previews, _key_of(event), event.data)
                 case TaskDone():
                     await self._task_done(running, event)
                 case TaskFailed():
@@ -176,6 +200,8 @@ class RunningTasks:
 
     async def _step_done(self, running: _Running, event: StepDone) -> None:
         running.under_way = True
+        running.stepped_s += event.step_s
+        self._outlook.stepped(running.task, event.steps_done, event.rows, event.step_s)
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
         now = self._clock()
         if now - running.last_beat < _BEAT_S:
@@ -185,12 +211,12 @@ class RunningTasks:
             logger.warning("Task was taken away")
             self._drop(running.claim)
 
-    async def _save(self, running: _Running, event: Checkpoint) -> None:
-        """Keep a checkpoint; the task goes on if that is impossible."""
+    async def _keep(self, files: KeyedFiles, key: str, data: bytes) -> None:
+        """Keep a checkpoint or a preview; the task goes on if that is impossible."""
         try:
-            await asyncio.to_thread(self._checkpoints.put, event.task_id, event.data)
+            await asyncio.to_thread(files.put, key, data)
         except OSError as error:
-            logger.warning("A checkpoint could not be written: %s", error.strerror)
+            logger.warning("A file of the task could not be written: %s", error.strerror)
 
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
         name = picture_name(event.task_id, event.attempt, event.image_index)
@@ -210,6 +236,10 @@ class RunningTasks:
         names = [running.pictures[index] for index in images]
         if await asyncio.to_thread(self._queue.complete, running.claim, names, event.timings):
             logger.info("Task completed with %d picture(s)", len(names))
+            if running.alone:
+                self._outlook.completed(
+                    running.task, self._clock() - running.since - running.stepped_s
+                )
         else:
             logger.warning("Task was taken away before its pictures could be published")
         await self._end(running)
@@ -221,4 +251,16 @@ class RunningTasks:
 
     async def _end(self, running: _Running) -> None:
         self._running.pop(running.claim, None)
+        self._forget(running.task)
         await asyncio.to_thread(self._checkpoints.drop, running.task.id)
+
+    def _forget(self, task: Task) -> None:
+        """Drop what is only of use while a task runs."""
+        self._outlook.forget(task.id)
+        if task.params.num_previews:
+            for index in range(task.params.num_images):
+                self._previews.drop(preview_key(task.id, index))
+
+
+def _key_of(event: Preview) -> str:
+    return preview_key(event.task_id, event.image_index)

@@ -30,6 +30,7 @@ from hidream_server.ipc.messages import (
     Hello,
     LoadFailed,
     LogLine,
+    Profile,
     StartTask,
     TaskDone,
 )
@@ -65,6 +66,7 @@ class Supervisor:
         new_group: Callable[[Layout], WorkerGroup],
         ladder: LayoutLadder,
         deadlines: Deadlines,
+        learn: Callable[[Layout, Profile], object] = lambda _layout, _profile: None,
         max_running: int = 1,
         device: str = "device",
         where: str = "",
@@ -75,6 +77,7 @@ class Supervisor:
         self._new_group = new_group
         self._ladder = ladder
         self._deadlines = deadlines
+        self._learn = learn
         self._admission = Admission(queue, running, max_running)
         #: What people call one of the devices, and which this group has, for the log.
         self._device = device
@@ -160,6 +163,7 @@ class Supervisor:
         while not self._drained():
             if await self._may_climb():
                 self._ladder.climb()
+                logger.info("The larger layout %s is tried again", self._ladder.layout)
                 return
             if self.stopping:
                 await self._running.hand_back_untouched()
@@ -215,6 +219,8 @@ class Supervisor:
                     attempt=task.attempt,
                     arrived_at=task.arrived_at,
                     params=task.params,
+                    client=task.client,
+                    deadline_at=task.deadline_at,
                     checkpoint=checkpoint,
                 )
             )
@@ -224,6 +230,8 @@ class Supervisor:
             case GroupReady():
                 logger.info("%s ready: the model was loaded in %.1f s", self._name, event.load_s)
                 self.health.warm(event.memory_bytes)
+                if event.profile is not None:
+                    self._learn(self._ladder.layout, event.profile)
                 self.ready.set()
             case LoadFailed():
                 raise GroupStartError(f"The model could not be loaded: {event.reason}")
@@ -240,7 +248,8 @@ class Supervisor:
 
     async def _after_loss(self, error: HiDreamError, pause: float) -> None:
         """Say why, give the running tasks back, and wait a little."""
-        logger.warning("%s lost: %s; another one starts in %.0f s", self._name, error, pause)
+        reason = str(error).rstrip(".")
+        logger.warning("%s lost: %s; another one starts in %.0f s", self._name, reason, pause)
         self.health.lost(str(error))
         suspect = self._running.suspect_begun
         if isinstance(error, EngineError) and self._ladder.failed(to_the_last=suspect):

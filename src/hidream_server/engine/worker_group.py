@@ -52,6 +52,7 @@ class WorkerGroup:
         #: One for each connection, until it ends.
         self._talks: set[asyncio.Task[None]] = set()
         self._rank_left = asyncio.Event()
+        self._first_to_leave: int | None = None
 
     async def __aenter__(self) -> "WorkerGroup":
         self._server = await asyncio.start_server(self._serve_rank, _HOST, 0)
@@ -109,6 +110,9 @@ class WorkerGroup:
             if rank is not None:
                 while (event := await channel.receive()) is not None:
                     self._inbox.put_nowait(event)
+                self._first_to_leave = (
+                    rank if self._first_to_leave is None else self._first_to_leave
+                )
                 self._rank_left.set()
         except ProtocolError as error:
             self._inbox.put_nowait(GroupLostError(str(error)))
@@ -139,8 +143,9 @@ class WorkerGroup:
             await asyncio.wait((ended, left), return_when=asyncio.FIRST_COMPLETED)
             # The one that came later tells the rest: the reason, or the ranks' last words.
             await asyncio.wait((ended, *self._talks), timeout=_LAST_WORDS_S)
-            reason = ended.result() if ended.done() else "a rank left"
-            self._inbox.put_nowait(GroupLostError(reason))
+            reasons = [] if self._first_to_leave is None else [f"rank {self._first_to_leave} left"]
+            reasons += [ended.result()] if ended.done() else []
+            self._inbox.put_nowait(GroupLostError(", ".join(reasons)))
         finally:
             ended.cancel()
             left.cancel()

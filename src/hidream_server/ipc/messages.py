@@ -12,6 +12,16 @@ class Message(Struct, frozen=True, kw_only=True, tag=True):
     """Base of everything that is said."""
 
 
+class Profile(Message, frozen=True, kw_only=True):
+    """What the ranks learn about a model when they first load it; kept for later starts."""
+
+    #: Seconds of a step: by image tokens, then by rows.
+    step_s: dict[int, dict[int, float]]
+    #: How unfinished latents look: for each channel, and last for a constant, its share of red,
+    #: green and blue.
+    preview_map: list[list[float]]
+
+
 # From the supervisor to the ranks
 
 
@@ -29,6 +39,14 @@ class LoadModel(Message, frozen=True, kw_only=True):
     prompt_cache_bytes: int
     #: Seconds between two checkpoints of a task; 0 for none.
     checkpoint_s: float
+    #: The network's blocks are to be compiled.
+    compile: bool
+    #: Most rows that may share a step.
+    max_rows: int
+    #: Most image tokens, over all rows of a step, that there is memory for.
+    max_row_tokens: int
+    #: None: it is to be found out.
+    profile: Profile | None = None
 
 
 class LoadProject(Message, frozen=True, kw_only=True):
@@ -51,6 +69,10 @@ class StartTask(Message, frozen=True, kw_only=True):
     #: When the task counts as submitted, in seconds since the epoch.
     arrived_at: float
     params: TaskParams
+    #: Whom it belongs to, for fair shares.
+    client: str = ""
+    #: When it is wanted, in seconds since the epoch, if there is such a time.
+    deadline_at: float | None = None
     #: What a rank said of it last, if it is to go on from there.
     checkpoint: bytes | None = None
 
@@ -84,6 +106,8 @@ class GroupReady(Message, frozen=True, kw_only=True):
 
     load_s: float
     memory_bytes: int
+    #: What is known of the model now; nothing where a project paints.
+    profile: Profile | None = None
 
 
 class LoadFailed(Message, frozen=True, kw_only=True):
@@ -105,6 +129,9 @@ class StepDone(Message, frozen=True, kw_only=True):
     task_id: str
     attempt: int
     steps_done: int
+    #: Of the step that it shared with others; no rows: not known.
+    rows: int = 0
+    step_s: float = 0.0
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
@@ -117,6 +144,15 @@ class Checkpoint(Message, frozen=True, kw_only=True):
 
 class ImageDone(Message, frozen=True, kw_only=True):
     """One image of a task, encoded as a PNG file."""
+
+    task_id: str
+    attempt: int
+    image_index: int
+    data: bytes
+
+
+class Preview(Message, frozen=True, kw_only=True):
+    """How an unfinished image of a task looks, encoded as a small PNG file."""
 
     task_id: str
     attempt: int
@@ -158,6 +194,7 @@ Event = (
     | StepDone
     | Checkpoint
     | ImageDone
+    | Preview
     | TaskDone
     | TaskFailed
     | LogLine

@@ -55,14 +55,17 @@ def choose_layout(
 def obstacle(layout: Layout, config: TransformerConfig, cards: int) -> str | None:
     """Say why a model cannot be served by a layout on so many cards, None if it can."""
     heads, experts = config.num_attention_heads, config.num_routed_experts
-    for axis, allowed in _SIZES.items():
+    of_model = {
+        "tp": [n for n in _SIZES["tp"] if heads % n == 0],
+        "ep": [n for n in _SIZES["ep"] if n <= experts],
+    }
+    for axis, allowed in (_SIZES | of_model).items():
         size = getattr(layout, axis)
         if size not in allowed:
-            return f"{axis} can be {', '.join(str(n) for n in allowed)}, not {size}"
-    if heads % layout.tp:
-        return f"{heads} attention heads cannot be dealt to {layout.tp} ranks"
-    if layout.ep > experts:
-        return f"{experts} experts cannot be dealt to {layout.ep} ranks"
+            return (
+                f"with {heads} attention heads and {experts} experts {axis} can be"
+                f" {', '.join(str(n) for n in allowed)}, not {size}"
+            )
     if layout.ranks > cards:
         return f"it takes {layout.ranks} cards, and there are {cards}"
     return None

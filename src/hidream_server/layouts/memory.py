@@ -39,6 +39,8 @@ class Room:
     prompt_cache_bytes: int
     #: Tasks on hand at once, each with the embeddings of its prompts.
     max_running: int
+    #: Rows of the largest picture that share a step.
+    rows: int = 2
     #: Whether text encoders wait in the host's memory: auto, always, never.
     offload: str = "auto"
 
@@ -87,7 +89,7 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
     for rank in range(layout.ranks):
         mine = {name: sizes[name] for name, owner in owners.items() if owner == rank}
         parameters = rank_parameters(weights.items(), experts, layout, rank)
-        working = _working(model, layout, room.dtype_bytes, decodes=VAE.name in mine)
+        working = _working(model, layout, room, decodes=VAE.name in mine)
         leaner = (
             RankMemory(
                 rank=rank,
@@ -104,10 +106,10 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
 
 
 def prompt_values(config: TransformerConfig) -> int:
-    """Return how many numbers the embeddings of one prompt are."""
-    t5_width, llama_width = config.caption_channels
-    layers = max(config.llama_layers) + 1
-    return TEXT_TOKENS * (t5_width + layers * llama_width) + config.text_emb_dim
+    """Return how many numbers the embeddings of one prompt are, projected for each block and T5."""
+    width = config.num_attention_heads * config.attention_head_dim
+    blocks = config.num_layers + config.num_single_layers
+    return TEXT_TOKENS * (blocks + 1) * width + config.text_emb_dim
 
 
 def _offload_choices(sizes: dict[str, int], offload: str) -> list[tuple[str, ...]]:
@@ -146,16 +148,17 @@ def check_memory(plan: Sequence[RankMemory], room: Room, layout: Layout) -> None
     )
 
 
-def _working(model: ModelDescription, layout: Layout, dtype_bytes: int, decodes: bool) -> int:
-    step = _step_bytes(model.transformer, layout, model.max_image_tokens) * dtype_bytes
+def _working(model: ModelDescription, layout: Layout, room: Room, decodes: bool) -> int:
+    """Return the bytes of a step and of a decoding, which may go on at the same time."""
+    rows = room.rows // layout.cfg
+    step = _step_values(model.transformer, layout, model.max_image_tokens, rows)
     pixels = model.max_image_tokens * model.size_multiple**2
-    decode = pixels * _DECODER_MAPS * _DECODER_CHANNELS * dtype_bytes if decodes else 0
-    return OVERHEAD_BYTES + max(step, decode)
+    decode = pixels * _DECODER_MAPS * _DECODER_CHANNELS if decodes else 0
+    return OVERHEAD_BYTES + (step + decode) * room.dtype_bytes
 
 
-def _step_bytes(config: TransformerConfig, layout: Layout, image_tokens: int) -> int:
-    """Return the numbers that a guided step holds at once: tokens, and the experts' inside."""
-    rows = 2 // layout.cfg
+def _step_values(config: TransformerConfig, layout: Layout, image_tokens: int, rows: int) -> int:
+    """Return the numbers that a step holds at once: tokens, and the experts' inside."""
     tokens = (image_tokens + 3 * TEXT_TOKENS) // layout.sp
     width = config.num_attention_heads * config.attention_head_dim
     inside = 3 * config.num_activated_experts * feed_forward_width(4 * width) // layout.tp

@@ -1,6 +1,6 @@
-"""The product of sorted tokens with the matrix of each one's expert, once per kind of device.
+"""The product of sorted tokens with the matrix of each one's expert, once per kind of accelerator.
 
-Every implementation computes the same; the loop is the one that the others are held against.
+In one call, and without the host learning how many tokens each expert has.
 """
 
 from collections.abc import Callable
@@ -14,23 +14,13 @@ from torch import Tensor
 ExpertProduct = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def loop(tokens: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
-    """Multiply expert by expert; waits for the device to learn the ends."""
-    result = tokens.new_zeros(tokens.shape[0], matrices.shape[2])
-    start = 0
-    for matrix, end in zip(matrices, ends.tolist(), strict=True):
-        result[start:end] = tokens[start:end] @ matrix
-        start = end
-    return result
-
-
 def grouped_mm(tokens: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
-    """Multiply in one call of torch's own grouped product."""
+    """Multiply by torch's own grouped product."""
     return F.grouped_mm(tokens, matrices, offs=ends)
 
 
 def npu_grouped_matmul(tokens: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
-    """Multiply in one call of the NPU's; it is part of torch_npu."""
+    """Multiply by the NPU's; it is part of torch_npu."""
     return torch.ops.npu.npu_grouped_matmul(
         [tokens],
         [matrices],
@@ -39,11 +29,3 @@ def npu_grouped_matmul(tokens: Tensor, matrices: Tensor, ends: Tensor) -> Tensor
         group_type=0,
         group_list_type=0,
     )[0]
-
-
-#: By the name that a kind of device gives.
-EXPERT_PRODUCTS: dict[str, ExpertProduct] = {
-    "grouped_mm": grouped_mm,
-    "npu_grouped_matmul": npu_grouped_matmul,
-    "loop": loop,
-}

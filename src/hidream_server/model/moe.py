@@ -1,27 +1,24 @@
-"""The sparse feed-forward of a block, without waiting for the device and without a loop.
+"""The sparse feed-forward of a block, as each kind of device computes it best.
 
 Takes the place of diffusers' MOEFeedForwardSwiGLU and computes the same. It may hold some of the
 experts, or a part of each: then its output is a part of a sum. Whose the rest is, it does not know.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hidream_server.model.expert_product import ExpertProduct
+from hidream_server.model.mixture import Mixture, swiglu
 
 
 class RoutedExperts(nn.Module):
     """Experts `first` and on, their matrices stacked: w13 [E, 2 F, D], w2 [E, D, F]."""
 
-    def __init__(
-        self, first: int, count: int, width: int, hidden: int, product: ExpertProduct
-    ) -> None:
+    def __init__(self, first: int, count: int, width: int, hidden: int, mixture: Mixture) -> None:
         super().__init__()
         self.first, self.count, self.hidden = first, count, hidden
         self.w13 = nn.Parameter(torch.empty(count, 2 * hidden, width), requires_grad=False)
         self.w2 = nn.Parameter(torch.empty(count, width, hidden), requires_grad=False)
-        self._product = product
+        self._mixture = mixture
 
     def matrix(self, expert: int, name: str) -> Tensor:
         """Return where an expert's w1, w2 or w3 is kept, to be written."""
@@ -36,24 +33,7 @@ class RoutedExperts(nn.Module):
 
         tokens [N, D], ids and weights [N, k] → [N, D].
         """
-        chosen = ids.shape[1]
-        local = ids.flatten() - self.first
-        # Assignments to experts held elsewhere are sorted to the end and count nothing.
-        held = (local >= 0) & (local < self.count)
-        local = torch.where(held, local, self.count)
-        order = local.argsort(stable=True)
-        # No bincount: on accelerators it makes the host wait.
-        experts = torch.arange(self.count, device=ids.device)
-        ends = (local <= experts[:, None]).sum(1).to(torch.int32)
-        inner = self._product(tokens[order // chosen], self.w13.transpose(1, 2), ends)
-        gate, up = inner.chunk(2, dim=-1)
-        outer = self._product(F.silu(gate) * up, self.w2.transpose(1, 2), ends)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        weighted = outer[back] * weights.reshape(-1, 1)
-        # Not a product with zero: what the grouped product leaves there may be anything.
-        weighted = torch.where(held[:, None], weighted, 0)
-        return weighted.view(-1, chosen, weighted.shape[-1]).sum(1)
+        return self._mixture(tokens, ids - self.first, weights, self.w13, self.w2)
 
 
 class SparseFeedForward(nn.Module):
@@ -73,4 +53,6 @@ class SparseFeedForward(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         ids, weights = self.route(tokens)
         routed = self.experts(tokens.reshape(-1, tokens.shape[-1]), ids, weights)
-        return routed.view_as(tokens) + self.shared_experts(tokens)
+        shared = self.shared_experts
+        always = swiglu(tokens, shared.w1.weight, shared.w2.weight, shared.w3.weight)
+        return always.add_(routed.view_as(tokens))

@@ -70,6 +70,10 @@ class ModelDescription:
     def image_tokens(self, width: int, height: int) -> int:
         return (width // self.size_multiple) * (height // self.size_multiple)
 
+    def padded_tokens(self, width: int, height: int) -> int:
+        """Return the image tokens that the network sees: it pads what is not square."""
+        return self.image_tokens(width, height) if width == height else self.max_image_tokens
+
     @property
     def allowed_sizes(self) -> str:
         """The sizes this model can paint, in words."""

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.sharding import local_part
-from hidream_server.model.expert_product import EXPERT_PRODUCTS
+from hidream_server.model.captions import take_captions
+from hidream_server.model.mixture import MIXTURES
+from hidream_server.model.positions import remember_positions
 from hidream_server.parallel.network import Network
 from hidream_server.parallel.place import Place
 from hidream_server.parallel.sharding import shard
@@ -25,7 +27,7 @@ def load_network(
     place: Place,
     device: torch.device,
     dtype: torch.dtype,
-    expert_product: str,
+    mixture: str,
 ) -> Network:
     """Return the network whose part at `place` is on this device; raises what safetensors raises.
 
@@ -34,12 +36,13 @@ def load_network(
     config = HiDreamImageTransformer2DModel.load_config(folder, local_files_only=True)
     with torch.device("meta"):
         transformer = HiDreamImageTransformer2DModel.from_config(config).eval()
-    attention = shard(transformer, place, EXPERT_PRODUCTS[expert_product])
+    attention = shard(transformer, place, MIXTURES[mixture])
     # torch's own `to`: that of diffusers warns of parts to be kept in fp32, which this has not.
     torch.nn.Module.to(transformer, dtype=dtype)
     transformer.to_empty(device=device)
     _read(transformer, files, place.layout, place.rank)
-    return Network(transformer, place, attention)
+    captions, positions = take_captions(transformer), remember_positions(transformer)
+    return Network(transformer, captions, positions, place, attention)
 
 
 def _read(

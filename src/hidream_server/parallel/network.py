@@ -5,6 +5,7 @@ together again, equal on all ranks.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,86 +13,136 @@ from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
 
 from hidream_server.layouts.sharding import span
+from hidream_server.model.captions import CaptionProjections
+from hidream_server.model.compilation import compile_blocks
+from hidream_server.model.positions import Grid, RememberedPositions
 from hidream_server.parallel.place import Place
+from hidream_server.parallel.ranks import Alone, Ranks
 from hidream_server.parallel.sequence import SequenceParallelAttention
 
 
 class Network:
-    """latents [R, C, H, W] and what belongs to R rows → output [R, C, H, W], on every rank."""
+    """Latents of R rows and what belongs to them → as many outputs, on every rank.
+
+    The transformer is run by its own path for tokens: rows of different shapes can share it, and
+    what it would have to ask the device, like sizes, is known here.
+    """
 
     def __init__(
         self,
         transformer: HiDreamImageTransformer2DModel,
+        captions: CaptionProjections,
+        positions: RememberedPositions,
         place: Place,
         attention: SequenceParallelAttention | None,
     ) -> None:
         self._transformer = transformer
+        self._captions = captions
+        self._positions = positions
         self._place = place
         self._attention = attention
+        # Diffusers looks at every parameter to tell.
+        self._device, self._dtype = transformer.device, transformer.dtype
 
     @property
     def config(self) -> Any:
-        """The transformer's config."""
+        """The transformer's config; of Llama layers it has those that `project` returns."""
         return self._transformer.config
 
     def weight_bytes(self) -> int:
         """Return what this rank holds of the network."""
-        return sum(parameter.nbytes for parameter in self._transformer.parameters())
+        parameters = chain(self._transformer.parameters(), self._captions.parameters())
+        return sum(parameter.nbytes for parameter in parameters)
+
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Compile what takes a step's time; the first steps after it take minutes.
+
+        Raises ValueError under a layout whose ranks speak to each other inside of a block.
+        """
+        if self._place.block.size > 1 or self._place.sequence.size > 1:
+            raise ValueError(f"blocks that are spread over ranks, as by {self._place.layout}")
+        compile_blocks(self._transformer, backend)
+
+    def project(self, t5: Tensor, llama: Tensor) -> tuple[Tensor, Tensor]:
+        """Return encoders' states as a call takes them: once for a prompt, not in each step.
+
+        t5 [R, T, D5], llama [layers, R, T, Dl] → [R, T, D], [blocks, R, T, D].
+        """
+        return self._captions(t5, llama)
 
     def __call__(
-        self, latents: Tensor, timesteps: Tensor, t5: Tensor, llama: Tensor, pooled: Tensor
-    ) -> Tensor:
-        """t5 [R, T, D5], llama [layers, R, T, Dl], pooled [R, P]."""
-        latents = latents.to(self._transformer.device, self._transformer.dtype)
-        timesteps = timesteps.to(self._transformer.device)
+        self,
+        latents: Sequence[Tensor],
+        timesteps: Tensor,
+        t5: Tensor,
+        llama: Tensor,
+        pooled: Tensor,
+    ) -> list[Tensor]:
+        """R latents [1, C, H, W] on the CPU, timesteps [R], pooled [R, P], and what `project` made.
+
+        Rows may have different shapes if they have as many tokens: what is not square is padded to
+        the most that the model takes. Raises RuntimeError for rows that have not.
+        """
         guidance = self._place.guidance
         rows = slice(None)
-        split = guidance.size > 1 and latents.shape[0] % guidance.size == 0
+        split = guidance.size > 1 and len(latents) % guidance.size == 0
         if split:
-            rows = slice(*span(latents.shape[0], guidance.size, guidance.index))
+            rows = slice(*span(len(latents), guidance.size, guidance.index))
         mine = (latents[rows], timesteps[rows], t5[rows], llama[:, rows], pooled[rows])
-        output = self._forward(*mine) if self._attention is None else self._some_tokens(*mine)
+        tokens = self._output_tokens(*mine)
         if split:
-            output = torch.cat(guidance.all_gather(output))
+            tokens = torch.cat(guidance.all_gather(tokens))
         # Ranks that computed parts of the same sums may have rounded differently.
-        return self._place.block.broadcast(output)
+        tokens = self._place.block.broadcast(tokens)
+        outputs = zip(tokens.split(1), map(self._grid, latents), strict=True)
+        return [self._transformer.unpatchify(row, [grid], False) for row, grid in outputs]
 
-    def _some_tokens(
-        self, latents: Tensor, timesteps: Tensor, t5: Tensor, llama: Tensor, pooled: Tensor
+    def _output_tokens(
+        self,
+        latents: Sequence[Tensor],
+        timesteps: Tensor,
+        t5: Tensor,
+        llama: Tensor,
+        pooled: Tensor,
     ) -> Tensor:
-        """Compute a share of the tokens by the model's own path for tokens."""
-        tokens, mask, sizes, ids = self._transformer.patchify(latents)
-        if tokens.shape[1] < self._place.sequence.size:
-            self._attention.lengths = []
-            return self._forward(latents, timesteps, t5, llama, pooled)
-        if mask is None:
-            mask = torch.ones(tokens.shape[:2], dtype=tokens.dtype, device=tokens.device)
-        image = self._spans(tokens.shape[1])
-        text = self._spans(t5.shape[1])
-        # Each block reads three texts: T5, the last Llama layer and its own.
-        self._attention.lengths = [
-            stop - start + 3 * (t_stop - t_start)
-            for (start, stop), (t_start, t_stop) in zip(image, text, strict=True)
-        ]
-        index = self._place.sequence.index
-        here, words = slice(*image[index]), slice(*text[index])
-        count = here.stop - here.start
-        strip = self._forward(
-            tokens[:, here],
-            timesteps,
-            t5[:, words],
-            llama[:, :, words],
-            pooled,
+        """Compute a share of the tokens, gather all: [R, S, patch² · C]."""
+        tokens, mask, ids = self._patchify(latents)
+        # Where there are fewer tokens than ranks, every rank computes all of them.
+        ranks = self._place.sequence if tokens.shape[1] >= self._place.sequence.size else Alone()
+        image, text = (_spans(length, ranks.size) for length in (tokens.shape[1], t5.shape[1]))
+        if self._attention is not None:
+            self._attention.lengths = _lengths(image, text) if ranks.size > 1 else []
+        self._positions.grids = [self._grid(latent) for latent in latents]
+        here, words = slice(*image[ranks.index]), slice(*text[ranks.index])
+        strip = self._transformer(
+            hidden_states=tokens[:, here],
+            timesteps=timesteps.to(self._device),
+            encoder_hidden_states_t5=t5[:, words],
+            encoder_hidden_states_llama3=llama[:, :, words],
+            pooled_embeds=pooled,
             hidden_states_masks=mask[:, here],
             img_ids=ids[:, here],
-            img_sizes=[(1, count)] * len(latents),
-        )
-        whole = self._gather(self._tokens_of(strip), image)
-        return self._transformer.unpatchify(whole, sizes.tolist(), False)
+            img_sizes=[(1, here.stop - here.start)] * len(latents),
+            return_dict=False,
+        )[0]
+        return _gather(self._tokens_of(strip), image, ranks)
 
-    def _spans(self, length: int) -> list[tuple[int, int]]:
-        ranks = self._place.sequence.size
-        return [span(length, ranks, n) for n in range(ranks)]
+    def _grid(self, latent: Tensor) -> Grid:
+        patch = self.config.patch_size
+        return latent.shape[2] // patch, latent.shape[3] // patch
+
+    def _patchify(self, latents: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tokens [R, S, patch² · C], mask [R, S] and position ids [R, S, 3] on the device.
+
+        On the CPU until they are whole: the model makes them of many small pieces.
+        """
+        rows = [self._transformer.patchify(latent) for latent in latents]
+        tokens, ids = (torch.cat([row[n] for row in rows]) for n in (0, 3))
+        mask = torch.cat(
+            [torch.ones(row[0].shape[:2]) if row[1] is None else row[1] for row in rows]
+        )
+        where = (self._device, self._dtype)
+        return tokens.to(*where), mask.to(*where), ids.to(self._device)
 
     def _tokens_of(self, strip: Tensor) -> Tensor:
         """Undo what the model did to the output: a strip of patches, one row high, to tokens."""
@@ -99,28 +150,22 @@ class Network:
         patches = strip.view(rows, channels, patch, width // patch, patch)
         return patches.permute(0, 3, 2, 4, 1).flatten(2)
 
-    def _gather(self, tokens: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
-        longest = max(stop - start for start, stop in spans)
-        padded = torch.nn.functional.pad(tokens, (0, 0, 0, longest - tokens.shape[1]))
-        parts = self._place.sequence.all_gather(padded)
-        pieces = [part[:, : stop - start] for part, (start, stop) in zip(parts, spans, strict=True)]
-        return torch.cat(pieces, 1)
 
-    def _forward(
-        self,
-        hidden: Tensor,
-        timesteps: Tensor,
-        t5: Tensor,
-        llama: Tensor,
-        pooled: Tensor,
-        **tokens: object,
-    ) -> Tensor:
-        return self._transformer(
-            hidden_states=hidden,
-            timesteps=timesteps,
-            encoder_hidden_states_t5=t5,
-            encoder_hidden_states_llama3=llama,
-            pooled_embeds=pooled,
-            return_dict=False,
-            **tokens,
-        )[0]
+def _spans(length: int, ranks: int) -> list[tuple[int, int]]:
+    return [span(length, ranks, n) for n in range(ranks)]
+
+
+def _lengths(image: Sequence[tuple[int, int]], text: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the tokens of each rank: a block reads T5, the last Llama layer, and its own."""
+    return [
+        stop - start + 3 * (text_stop - text_start)
+        for (start, stop), (text_start, text_stop) in zip(image, text, strict=True)
+    ]
+
+
+def _gather(tokens: Tensor, spans: Sequence[tuple[int, int]], ranks: Ranks) -> Tensor:
+    longest = max(stop - start for start, stop in spans)
+    padded = torch.nn.functional.pad(tokens, (0, 0, 0, longest - tokens.shape[1]))
+    parts = ranks.all_gather(padded)
+    pieces = [part[:, : stop - start] for part, (start, stop) in zip(parts, spans, strict=True)]
+    return torch.cat(pieces, 1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hidream_server.layouts.layout import Layout
-from hidream_server.parallel.ranks import Alone, Joiner, Ranks
+from hidream_server.parallel.ranks import Alone, Joiner, Ranks, join_by_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +12,7 @@ class Place:
 
     layout: Layout
     rank: int
+    #: All ranks, by way of the host: apart from the others, for a thread beside the steps.
     world: Ranks
     guidance: Ranks
     sequence: Ranks
@@ -45,10 +46,11 @@ def alone() -> Place:
 def take_place(layout: Layout, rank: int) -> Place:
     """Make the groups of every axis; all ranks do so together."""
     joiner = Joiner(layout)
+    everybody = list(range(layout.ranks))
     return Place(
         layout=layout,
         rank=rank,
-        world=joiner.join("cfg", "sp", "tp", "ep"),
+        world=join_by_host(everybody) if len(everybody) > 1 else Alone(),
         guidance=joiner.join("cfg"),
         sequence=joiner.join("sp"),
         tensor=joiner.join("tp"),

@@ -107,6 +107,12 @@ class ProcessRanks:
         dist.destroy_process_group(self._group)
 
 
+def join_by_host(ranks: list[int]) -> Ranks:
+    """Return a group of these for tensors on the CPU; every process of the world asks for it."""
+    group = dist.new_group(ranks, backend="gloo")
+    return ProcessRanks(group, ranks) if dist.get_rank() in ranks else Alone()
+
+
 class Joiner:
     """Makes the groups of a layout; axes along which the same ranks lie have one in common."""
 

@@ -10,7 +10,7 @@ from diffusers import HiDreamImageTransformer2DModel
 from torch import nn
 
 from hidream_server.layouts.sharding import expert_owner, local_shape
-from hidream_server.model.expert_product import ExpertProduct
+from hidream_server.model.mixture import Mixture
 from hidream_server.model.moe import RoutedExperts, SparseFeedForward
 from hidream_server.parallel.attention import ParallelAttentionProcessor, attend
 from hidream_server.parallel.feed_forward import ParallelSparseFeedForward
@@ -19,7 +19,7 @@ from hidream_server.parallel.sequence import SequenceParallelAttention
 
 
 def shard(
-    transformer: HiDreamImageTransformer2DModel, place: Place, product: ExpertProduct
+    transformer: HiDreamImageTransformer2DModel, place: Place, mixture: Mixture
 ) -> SequenceParallelAttention | None:
     """Leave of a transformer on the meta device what this rank computes, and how.
 
@@ -32,7 +32,7 @@ def shard(
     processor = ParallelAttentionProcessor(place.tensor, sequence or attend)
     for block in (*transformer.double_stream_blocks, *transformer.single_stream_blocks):
         inner = block.block
-        inner.ff_i = _sparse_feed_forward(inner.ff_i, place, product)
+        inner.ff_i = _sparse_feed_forward(inner.ff_i, place, mixture)
         if place.tensor.size > 1 or sequence is not None:
             inner.attn1.heads = heads
             inner.attn1.set_processor(processor)
@@ -42,9 +42,7 @@ def shard(
     return sequence
 
 
-def _sparse_feed_forward(
-    whole: nn.Module, place: Place, product: ExpertProduct
-) -> SparseFeedForward:
+def _sparse_feed_forward(whole: nn.Module, place: Place, mixture: Mixture) -> SparseFeedForward:
     count = len(whole.experts)
     owned = [n for n in range(count) if expert_owner(n, count, place.layout) == _ep(place)]
     hidden, width = whole.experts[0].w1.weight.shape
@@ -52,7 +50,7 @@ def _sparse_feed_forward(
     local = local_shape(name, (hidden, width), count, place.layout, place.rank)
     assert local is not None
     with torch.device("meta"):
-        experts = RoutedExperts(owned[0], len(owned), width, local[0], product)
+        experts = RoutedExperts(owned[0], len(owned), width, local[0], mixture)
     if place.block.size == 1:
         return SparseFeedForward(whole.gate, experts, whole.shared_experts)
     return ParallelSparseFeedForward(whole.gate, experts, whole.shared_experts, place.block)

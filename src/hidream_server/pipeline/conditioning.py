@@ -19,6 +19,9 @@ from hidream_server.model_directory.description import TEXT_TOKENS
 #: it was computed.
 Spread = Callable[[str, Callable[[], Tensor]], Tensor]
 
+#: Makes of T5's and the Llama's states what the network reads of them, see `Conditioning`.
+Project = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,8 +29,8 @@ logger = logging.getLogger(__name__)
 class Conditioning:
     """What the network is told, for R rows.
 
-    pooled: [R, pooled width]; t5: [R, TEXT_TOKENS, T5 width];
-    llama: [layers, R, TEXT_TOKENS, Llama width].
+    pooled: [R, pooled width]; t5: [R, TEXT_TOKENS, width]; llama: [layers, R, TEXT_TOKENS, width],
+    both as the encoders give them or as they were projected.
     """
 
     pooled: Tensor
@@ -41,6 +44,11 @@ class Conditioning:
     @property
     def nbytes(self) -> int:
         return self.pooled.nbytes + self.t5.nbytes + self.llama.nbytes
+
+    def row(self, index: int) -> "Conditioning":
+        """Return one row by itself."""
+        one = slice(index, index + 1)
+        return Conditioning(pooled=self.pooled[one], t5=self.t5[one], llama=self.llama[:, one])
 
     @classmethod
     def stack(cls, parts: list["Conditioning"]) -> "Conditioning":
@@ -97,10 +105,15 @@ class PromptEncoder:
         encoders: Mapping[str, TextEncoder],
         cache_bytes: int,
         spread: Spread = lambda _name, compute: compute(),
+        project: Project = lambda t5, llama: (t5, llama),
     ) -> None:
-        """`encoders` by component name; those that are not here must be somewhere for `spread`."""
+        """`encoders` by component name; those that are not here must be somewhere for `spread`.
+
+        What is remembered is already projected.
+        """
         self._encoders = encoders
         self._spread = spread
+        self._project = project
         self._cache: LRUCache[str, Conditioning] = LRUCache(
             cache_bytes, getsizeof=lambda conditioning: conditioning.nbytes
         )
@@ -119,11 +132,9 @@ class PromptEncoder:
         def states(kind: ComponentKind, read: Callable[[TextEncoder, str], Tensor]) -> Tensor:
             return self._spread(kind.name, lambda: read(self._encoders[kind.name], prompt))
 
-        return Conditioning(
-            pooled=torch.cat([states(clip, _pooled_clip) for clip in (CLIP_L, CLIP_G)], dim=-1),
-            t5=states(T5, _t5_states),
-            llama=states(LLAMA, _llama_layers),
-        )
+        pooled = torch.cat([states(clip, _pooled_clip) for clip in (CLIP_L, CLIP_G)], dim=-1)
+        t5, llama = self._project(states(T5, _t5_states), states(LLAMA, _llama_layers))
+        return Conditioning(pooled=pooled, t5=t5, llama=llama)
 
 
 def _pooled_clip(clip: TextEncoder, prompt: str) -> Tensor:

@@ -1,9 +1,9 @@
 """The denoise loop, one step at a time, so that whoever drives it may do other things between.
 
-Takes the network as a function of latents, timesteps and conditioning; it may be anything.
+Takes the network as a function of rows, each at its own timestep; it may be anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,9 @@ from torch import Generator, Tensor
 from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.sampling import Sampler
 
-#: latents [R, C, H, W], timesteps [R], conditioning of R rows → output [R, C, H, W], fp32, CPU.
-Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
+#: R latents [1, C, H, W], timesteps [R], conditioning of R rows → R outputs [1, C, H, W], all fp32
+#: on the CPU.
+Network = Callable[[Sequence[Tensor], Tensor, Conditioning], Sequence[Tensor]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,20 +29,42 @@ class ImageRun:
     conditioning: Conditioning
     guidance_scale: float
     steps_done: int = 0
+    #: The picture as the last step foresaw it, in latents.
+    foreseen: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.conditioning.rows
 
     @property
     def finished(self) -> bool:
         return self.steps_done == len(self.sampler.timesteps)
 
+    @property
+    def timestep(self) -> Tensor:
+        """Of the next step."""
+        return self.sampler.timesteps[self.steps_done]
+
 
 @torch.inference_mode()
-def denoise_step(run: ImageRun, network: Network) -> None:
-    """Take one image one step further."""
-    rows = run.conditioning.rows
-    timestep = run.sampler.timesteps[run.steps_done]
-    output = network(torch.cat([run.latents] * rows), timestep.expand(rows), run.conditioning)
+def denoise_step(runs: Sequence[ImageRun], network: Network) -> None:
+    """Take images one step further, each from where it is, all in one call of the network.
+
+    Whatever the network raises, it leaves the images as they were.
+    """
+    latents = [run.latents for run in runs for _ in range(run.rows)]
+    timesteps = torch.stack([run.timestep for run in runs for _ in range(run.rows)])
+    conditioning = Conditioning.stack([run.conditioning for run in runs])
+    outputs = iter(network(latents, timesteps, conditioning))
+    for run in runs:
+        _advance(run, torch.cat([next(outputs) for _ in range(run.rows)]))
+
+
+def _advance(run: ImageRun, output: Tensor) -> None:
     # The published network is trained towards data minus noise; samplers want the opposite.
     velocity = guide(-output, run.guidance_scale)
+    # On the straight way from data to noise the timestep says how far one has come, in thousandths.
+    run.foreseen = run.latents - velocity * (run.timestep / 1000)
     run.latents = run.sampler.step(velocity, run.steps_done, run.latents, run.generator)
     run.steps_done += 1
 

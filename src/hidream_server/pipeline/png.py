@@ -12,11 +12,19 @@ from PIL.PngImagePlugin import PngInfo
 _COMPRESSION = 1
 
 
-def encode_png(pixels: NDArray[np.uint8], about: Mapping[str, str]) -> bytes:
-    """Return a PNG of [height, width, 3] pixels with `about` in its text chunks."""
+def encode_png(
+    pixels: NDArray[np.uint8], about: Mapping[str, str], size: tuple[int, int] | None = None
+) -> bytes:
+    """Return a PNG of [height, width, 3] pixels with `about` in its text chunks.
+
+    It is scaled to `size`, width and height, if that is given.
+    """
     chunks = PngInfo()
     for key, value in about.items():
         chunks.add_itxt(key, value)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", pnginfo=chunks, compress_level=_COMPRESSION)
+    image = Image.fromarray(pixels)
+    if size is not None:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    image.save(file, "PNG", pnginfo=chunks, compress_level=_COMPRESSION)
     return file.getvalue()

@@ -5,6 +5,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
@@ -96,16 +97,40 @@ class ProjectWorker:
         send, began = self._channel.send, time.perf_counter()
         send(TaskBegun(**who))
         try:
-            pictures = runner.paint(
-                start.params, lambda steps: send(StepDone(**who, steps_done=steps))
-            )
+            pictures = runner.paint(start.params, _StepReports(start, send))
         except ProjectFailedError as error:
+            if runner.stopped:
+                return
             logger.error("The project did not paint the task: %s", error)
             send(TaskFailed(**who, reason=str(error)))
             return
         for index, data in enumerate(pictures):
             send(ImageDone(**who, image_index=index, data=data))
         send(TaskDone(**who, timings={"project_s": time.perf_counter() - began}))
+
+
+class _StepReports:
+    """Says how far a task is; how long steps take can be seen from the second one on."""
+
+    def __init__(self, start: StartTask, send: Callable[[StepDone], None]) -> None:
+        self._start = start
+        self._send = send
+        self._steps, self._at = 0, time.perf_counter()
+
+    def __call__(self, steps: int) -> None:
+        new, seconds = steps - self._steps, time.perf_counter() - self._at
+        measured = new > 0 and self._steps > 0
+        self._send(
+            StepDone(
+                task_id=self._start.task_id,
+                attempt=self._start.attempt,
+                steps_done=steps,
+                rows=self._start.params.image_rows if measured else 0,
+                step_s=seconds / new if measured else 0.0,
+            )
+        )
+        if new > 0:
+            self._steps, self._at = steps, time.perf_counter()
 
 
 if __name__ == "__main__":

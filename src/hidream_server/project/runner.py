@@ -47,6 +47,10 @@ class ProjectRunner:
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
     def stop(self) -> None:
         """End the script, from any thread; `paint` raises ProjectFailedError."""
         with self._changing:
@@ -70,12 +74,16 @@ class ProjectRunner:
         # A folder of its own: what lies in it afterwards is this task's, and nothing else.
         with TemporaryDirectory(dir=self._work_path) as folder:
             command = build_command(self._project, params, layout, Path(folder))
-            self._follow(command, params, step_done)
-            return _collect(Path(folder), params)
+            printed = self._follow(command, params, step_done)
+            try:
+                return _collect(Path(folder), params)
+            except ProjectFailedError as error:
+                raise ProjectFailedError(f"{error} It printed: {printed}") from error
 
     def _follow(
         self, command: list[str], params: TaskParams, step_done: Callable[[int], None]
-    ) -> None:
+    ) -> str:
+        """Run the script to its end; return the end of what it printed."""
         progress = Progress(params.num_inference_steps, params.num_images)
         lines: deque[str] = deque(maxlen=_LINES_KEPT)
         with subprocess.Popen(
@@ -96,10 +104,14 @@ class ProjectRunner:
                 logger.debug("%s", line.rstrip())
                 # Whatever it prints is a sign of life, also while it loads the model.
                 step_done(progress.read(line))
+        printed = " / ".join(lines)
+        if self._stopped:
+            raise ProjectFailedError("it was stopped")
         if process.returncode != 0:
             raise ProjectFailedError(
-                f"inference.py ended with code {process.returncode}: " + " / ".join(lines)
+                f"inference.py ended with code {process.returncode}: {printed}"
             )
+        return printed
 
     def _started(self, process: subprocess.Popen[str]) -> None:
         with self._changing:
@@ -112,7 +124,9 @@ def _collect(folder: Path, params: TaskParams) -> list[bytes]:
     """Return the pictures in the order in which they were made."""
     found = [path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES]
     if len(found) != params.num_images:
-        raise ProjectFailedError(f"inference.py left {len(found)} pictures of {params.num_images}.")
+        raise ProjectFailedError(
+            f"inference.py left {len(found)} pictures of {params.num_images} in its --save_dir."
+        )
     for path in found:
         with Image.open(path) as picture:
             if picture.size != (params.width, params.height):

@@ -5,13 +5,16 @@ a restart would miss.
 """
 
 import logging
+import math
 import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hidream_server.logs import log_context
+from hidream_server.queue.outlook import Outlook
+from hidream_server.scheduling.policy import AGEING
 from hidream_server.store.tasks import Claim, TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
 
@@ -21,15 +24,28 @@ logger = logging.getLogger(__name__)
 LEASE_S = 30.0
 #: Seeds that are drawn stay short enough to be typed.
 _DRAWN_SEED_BITS = 32
-#: Over how many completed tasks the speed is averaged.
-_SPEED_WINDOW = 20
-#: Seconds per cost (row × step × megapixel) before the first task has been measured.
-UNMEASURED_SPEED = 0.2
+#: So many of the queued tasks are forecast one by one; those behind them by their cost.
+_HORIZON = 64
+#: A forecast that is asked for again and again is made anew after so many seconds.
+_FRESH_S = 1.0
 
 
 def draw_seed() -> int:
     """Return a seed for a task that was submitted without one."""
     return secrets.randbits(_DRAWN_SEED_BITS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """A look ahead, and when it was made."""
+
+    at: float
+    #: Of each task before the horizon.
+    left_s: dict[str, float]
+    #: When the last of those is due.
+    horizon: float
+    #: Seconds for each cost, on the average.
+    cost_s: float
 
 
 class TaskQueue:
@@ -39,14 +55,14 @@ class TaskQueue:
         self,
         store: TaskStore,
         max_crashes: int,
+        outlook: Outlook,
         clock: Callable[[], float] = time.time,
-        lanes: int = 1,
     ) -> None:
-        """`lanes` is how many worker groups take from it at once."""
         self._store = store
         self._max_crashes = max_crashes
+        self._outlook = outlook
         self._clock = clock
-        self._lanes = lanes
+        self._ahead = _Ahead(at=-math.inf, left_s={}, horizon=math.inf, cost_s=0.0)
         self._submit_listeners: list[Callable[[], object]] = []
         self._cancel_listeners: list[Callable[[str], object]] = []
 
@@ -58,17 +74,19 @@ class TaskQueue:
         """Call `listener`, from any thread, with the id of a task that has been cancelled."""
         self._cancel_listeners.append(listener)
 
-    def submit(self, requests: Sequence[TaskParams]) -> list[Task]:
-        """Accept tasks, all or none; they are kept once this returns."""
-        now, speed = self._clock(), self._speed()
-        new = [self._task(params, now, speed) for params in requests]
+    def draft(self, requests: Sequence[TaskParams], client: str = "") -> list[Task]:
+        """Return the tasks that these would be, if submitted now; nothing is kept."""
+        now = self._clock()
+        return [self._task(params, client, now) for params in requests]
+
+    def submit(self, new: Sequence[Task]) -> None:
+        """Accept drafted tasks, all or none; they are kept once this returns."""
         self._store.insert(new)
         for task in new:
             with log_context(task=task.id):
                 logger.info("Task accepted")
         for listener in self._submit_listeners:
             listener()
-        return new
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a task that has not ended; False if it has, or never was."""
@@ -86,29 +104,72 @@ class TaskQueue:
     def counts(self) -> dict[TaskState, int]:
         return self._store.counts()
 
-    def estimate(self, requests: Sequence[TaskParams]) -> list[float]:
-        """Return the seconds until each of these would be done, if submitted now in this order."""
-        now, speed = self._clock(), self._speed()
-        tasks = [self._task(params, now, speed) for params in requests]
-        estimates = []
-        for number, task in enumerate(tasks):
-            passed = (other for other in tasks[:number] if other.due <= task.due)
-            ahead = self._store.waiting_cost(task.due) + sum(t.params.cost for t in passed)
-            estimates.append((ahead / self._lanes + task.params.cost) * speed)
-        return estimates
+    def estimate(self, drafts: Sequence[Task]) -> list[float]:
+        """Return the seconds until each of these would be done, if all were submitted now."""
+        ahead = self._look_ahead(drafts)
+        return [
+            max(ahead.left_s[task.id], self._behind_s(task.due, ahead, task.params.cost))
+            for task in drafts
+        ]
 
-    def _speed(self) -> float:
-        """Return seconds per cost."""
-        return self._store.recent_speed(_SPEED_WINDOW) or UNMEASURED_SPEED
+    def seconds_left(self, task: Task) -> float | None:
+        """Return the seconds until a task will be done, None if it has ended."""
+        if not task.state.is_open:
+            return None
+        now = self._clock()
+        if task.id not in self._ahead.left_s or now - self._ahead.at > _FRESH_S:
+            self._ahead = self._look_ahead([])
+        ahead = self._ahead
+        left_s = ahead.left_s.get(task.id) or self._behind_s(task.due, ahead)
+        return max(0.0, left_s - (now - ahead.at))
 
-    def _task(self, params: TaskParams, now: float, speed: float) -> Task:
-        """Short tasks are due before long ones that came a little earlier, as on the ranks."""
-        task = Task(id=str(uuid.uuid4()), state=TaskState.QUEUED, params=params, created_at=now)
-        return replace(task, due=task.arrived_at + params.cost * speed)
+    def position(self, task: Task) -> int | None:
+        """Return how many queued tasks are before a queued one, None if it is not queued."""
+        if task.state is not TaskState.QUEUED:
+            return None
+        return self._store.queued_before(task.due)
 
-    def claim(self, owner: str, count: int) -> list[Task]:
-        """Take up to `count` of the queued tasks, those due first, for a worker group."""
-        return self._store.claim(owner, count, self._clock(), LEASE_S)
+    def _look_ahead(self, drafts: Sequence[Task]) -> _Ahead:
+        """Forecast what is running and queued, up to the horizon, and some tasks more."""
+        waiting = self._store.waiting(_HORIZON)
+        left_s = self._outlook.seconds_left(sorted([*waiting, *drafts], key=lambda task: task.due))
+        queued = [task for task in waiting if task.state is TaskState.QUEUED]
+        all_s = max((left_s[task.id] for task in waiting), default=0.0)
+        return _Ahead(
+            at=self._clock(),
+            left_s=left_s,
+            horizon=queued[-1].due if len(queued) == _HORIZON else math.inf,
+            cost_s=all_s / (sum(task.params.cost for task in waiting) or 1.0),
+        )
+
+    def _behind_s(self, due: float, ahead: _Ahead, more: float = 0.0) -> float:
+        """Return the seconds until all is done that is due until then, if that is far off."""
+        if due < ahead.horizon:
+            return 0.0
+        return (self._store.waiting_cost(due) + more) * ahead.cost_s
+
+    def _task(self, params: TaskParams, client: str, now: float) -> Task:
+        """Short tasks are due before long ones that came a little earlier, as on the ranks.
+
+        One with a deadline is due at once: it must be on hand to pass others in time.
+        """
+        task = Task(
+            id=str(uuid.uuid4()),
+            state=TaskState.QUEUED,
+            params=params,
+            client=client,
+            created_at=now,
+        )
+        expected_s = 0.0 if params.deadline_s is not None else self._outlook.alone_s(params)
+        return replace(task, due=task.arrived_at + expected_s / AGEING)
+
+    def claim(self, owner: str, count: int, due_before: float = math.inf) -> list[Task]:
+        """Take up to `count` of the queued tasks for a worker group.
+
+        Those due first, and of all clients alike; with `due_before` only those due earlier, and of
+        clients that have none running.
+        """
+        return self._store.claim(owner, count, self._clock(), LEASE_S, due_before)
 
     def beat(self, claim: Claim, steps_done: int) -> bool:
         """Keep a claim, and record its progress; False if it has been taken away."""

@@ -1,1 +1,1 @@
-"""Which of the active images the next step runs; numbers only, no torch, no clock."""
+"""Which images the next step runs, when tasks will be done; numbers only, no torch, no clock."""

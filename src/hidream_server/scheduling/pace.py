@@ -1,26 +1,49 @@
-"""How long a step takes, by its cost, as measured while serving."""
+"""How long a forward takes, by token count and rows, as profiled and as measured while serving."""
 
-#: Seconds for each row × megapixel before anything was measured; only their ratio matters then.
-_GUESS_S = 0.1
+from collections.abc import Mapping
+
+from hidream_server.scheduling.widths import Profile
+
+#: Seconds for each row and token before anything was measured; only ratios matter then.
+_GUESS_S = 0.1 / 4096
 #: Weight of the latest step in the average.
 _NEWEST = 0.2
 
 
 class Pace:
-    """Averages of step times; cost is rows × megapixels of one step."""
+    """Averages of step times."""
 
-    def __init__(self) -> None:
-        self._step_s: dict[float, float] = {}
+    def __init__(self, profile: Profile | None = None) -> None:
+        known = (profile or {}).items()
+        self._step_s = {shape: dict(by_rows) for shape, by_rows in known if by_rows}
 
-    def measured(self, cost: float, seconds: float) -> None:
-        before = self._step_s.get(cost, seconds)
-        self._step_s[cost] = before + _NEWEST * (seconds - before)
+    def measured(self, shape: int, rows: int, seconds: float) -> None:
+        by_rows = self._step_s.setdefault(shape, {})
+        before = by_rows.get(rows, seconds)
+        by_rows[rows] = before + _NEWEST * (seconds - before)
 
-    def step_s(self, cost: float) -> float:
-        """Return the seconds of a step; what was never measured is scaled from what is nearest."""
-        if cost in self._step_s:
-            return self._step_s[cost]
+    def step_s(self, shape: int, rows: int) -> float:
+        """Return the seconds of a forward; what was never measured is scaled from what is nearest.
+
+        Other rows of the same token count tell more than another token count does.
+        """
+        if shape in self._step_s:
+            return _at_rows(self._step_s[shape], rows)
         if not self._step_s:
-            return cost * _GUESS_S
-        nearest = min(self._step_s, key=lambda known: abs(known - cost))
-        return self._step_s[nearest] * cost / nearest
+            return shape * rows * _GUESS_S
+        nearest = min(self._step_s, key=lambda known: (abs(known - shape), known))
+        return _at_rows(self._step_s[nearest], rows) * shape / nearest
+
+
+def _at_rows(by_rows: Mapping[int, float], rows: int) -> float:
+    """Read between two measured numbers of rows, and in proportion beyond them."""
+    if rows in by_rows:
+        return by_rows[rows]
+    fewer = max((known for known in by_rows if known < rows), default=None)
+    more = min((known for known in by_rows if known > rows), default=None)
+    if fewer is not None and more is not None:
+        rise = (by_rows[more] - by_rows[fewer]) / (more - fewer)
+        return by_rows[fewer] + rise * (rows - fewer)
+    nearest = fewer or more
+    assert nearest is not None
+    return by_rows[nearest] * rows / nearest

@@ -1,39 +1,202 @@
-"""Whose step runs next: shortest remaining work first, with ageing. Pure numbers, no clock.
+"""Which images the next forward steps; pure numbers, no clock, no device.
 
-A step edge is a good place to change one's mind: the state of a task is a few megabytes of latents.
+Deadlines just in time, clients by fair shares, a client's short work first; images of the same
+token count share the forward. Asked anew at every step edge: an image's state is a few megabytes.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import inf
 
-#: A second of age counts as much as so many seconds of remaining work.
-AGEING = 1.0
+from hidream_server.scheduling.shares import FairShares
+from hidream_server.scheduling.widths import Widths
+
+#: A second of age counts as much as so many seconds of remaining work. At 1 it would be little else
+#: than first come, first served, as soon as tasks wait for longer than they take.
+AGEING = 0.1
+#: A task shares the forward of one that takes at least this part of its own time. Sharing among
+#: equals pays for all, as the time per row falls; a long task in a short one's forward gains
+#: little, and the short one waits for it at every step.
+_LEAST_LEADER = 0.5
+#: Step times are known up to this part of a task's time: so much earlier its deadline leads, and so
+#: much too late it is not given up yet.
+_DOUBT = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveTask:
     """A task that has steps left."""
 
     #: Its place in the order of arrival.
     number: int
-    #: When it was submitted, in seconds on whatever clock is the same for all.
+    #: When it counts as submitted, seconds since the epoch; its priority's head start is in it.
     arrived_s: float
-    #: How long its remaining steps would take by themselves.
-    remaining_s: float
+    #: What priority took off `arrived_s`, to weigh clients against each other.
+    head_start_s: float = 0.0
+    #: Seconds of one step of one image by itself.
+    step_s: float
+    #: Steps left of each unfinished image, in the order in which images are taken up.
+    image_steps: tuple[int, ...]
+    #: Seconds that the whole task takes by itself, from its first step.
+    total_s: float
+    #: Token count; images that have it in common may share a forward.
+    shape: int
+    #: Rows of an image: 1, or 2 when it is guided.
+    image_rows: int
+    #: Whom it belongs to.
+    client: str = ""
+    #: Seconds since the epoch.
+    deadline_s: float | None = None
+
+    @property
+    def steps_left(self) -> int:
+        return sum(self.image_steps)
+
+    @property
+    def images_left(self) -> int:
+        return len(self.image_steps)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds that the steps left take one by one; sharing forwards makes it less."""
+        return self.steps_left * self.step_s
+
+    def stepped(self, images: int, steps: int = 1) -> "ActiveTask":
+        """Return the task after its next `images` took so many steps together."""
+        left = [count - steps for count in self.image_steps[:images]]
+        unfinished = tuple(count for count in left if count > 0)
+        return replace(self, image_steps=unfinished + self.image_steps[images:])
 
 
-def next_task(active: Iterable[ActiveTask]) -> ActiveTask | None:
-    """Return the task whose step runs next, None if there is none.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A task's part of a forward: so many of its next unfinished images."""
 
-    All tasks age alike, so only when they came matters: a task with R seconds of work left is
-    passed by no task that comes later than R / AGEING after it. It is finished, at the latest, when
-    it and all work that came before that time are done; nobody starves.
+    number: int
+    images: int
+    rows: int
+    client: str = ""
+
+
+def next_step(
+    active: Iterable[ActiveTask], widths: Widths, shares: FairShares, now: float
+) -> list[Share]:
+    """Return who takes part in the next forward, the leader first; nobody if no task is active.
+
+    1. If any other forward would come too late for a deadline, the earliest one leads, by itself.
+    2. Else one of the clients leads that have passed no other by more than that one's shortest task
+       takes; priority lets a client run ahead by its head start. Of all their tasks it is the one
+       with the least remaining work plus AGEING times its arrival.
+    3. The row budget is filled up with the leader's own images, then in the same order with tasks
+       of its token count that are not much longer.
+
+    Nobody starves. Of one client, a task with R seconds left is led by none that comes later than
+    R / AGEING after it: it is done, at the latest, when it and all work that came before that time
+    are done, each second of it stretched at most by what the row budget adds to the forward of one
+    image. Each of n active clients gets 1/n of the seconds, up to its shortest task, a step and a
+    forward; priority shifts that by its head start, once each time a client becomes active.
+    Deadlines delay others by no more than the work that came with deadlines.
 
     Source: Schrage, "A proof of the optimality of the shortest remaining processing time
-    discipline", Operations Research 16(3), 1968; the ageing is ours.
+    discipline", Operations Research 16(3), 1968; the ageing and the sharing are ours.
     """
-    return min(
-        active,
-        key=lambda task: (task.remaining_s + AGEING * task.arrived_s, task.number),
-        default=None,
-    )
+    tasks = list(active)
+    line = _line(tasks, shares)
+    if not line:
+        return []
+    step = _fill(line, widths)
+    due = promised(tasks, now)
+    if due and now + alone_s(step, tasks) > latest_start(due):
+        # Company would slow it down; its own images, together, are only faster.
+        return _fill([(0.0, due[0])], widths)
+    return step
+
+
+def charge(step: Sequence[Share], shares: FairShares, seconds: float) -> None:
+    """Charge the clients for a forward, each for its rows."""
+    rows = sum(share.rows for share in step)
+    for share in step:
+        shares.charge(share.client, seconds * share.rows / rows)
+
+
+def promised(tasks: Iterable[ActiveTask], now: float) -> list[ActiveTask]:
+    """Return the tasks whose deadlines can all be met, the earliest deadline first.
+
+    Where not all can, who came first is kept: a promise is not broken for a later one.
+    """
+    kept: list[ActiveTask] = []
+    with_deadline = [task for task in tasks if task.deadline_s is not None]
+    for task in sorted(with_deadline, key=lambda task: task.number):
+        trial = sorted([*kept, task], key=lambda task: (_deadline_s(task), task.number))
+        if _is_harmless(task, trial, now):
+            kept = trial
+    return kept
+
+
+def latest_start(promised: Sequence[ActiveTask]) -> float:
+    """Return when they must begin, one after the other, for all to be in time."""
+    work = accumulate(task.remaining_s + _DOUBT * task.total_s for task in promised)
+    return min((_deadline_s(task) - s for task, s in zip(promised, work, strict=True)), default=inf)
+
+
+def alone_s(step: Sequence[Share], tasks: Iterable[ActiveTask]) -> float:
+    """Return the seconds that a forward takes at most: those of its images one by one."""
+    step_s = {task.number: task.step_s for task in tasks}
+    return sum(share.images * step_s[share.number] for share in step)
+
+
+def order(task: ActiveTask) -> tuple[float, int]:
+    """Sort a client's tasks by this: short work first, with ageing."""
+    return (task.remaining_s + AGEING * task.arrived_s, task.number)
+
+
+def _is_harmless(late_comer: ActiveTask, line: Sequence[ActiveTask], now: float) -> bool:
+    """Whether it and those behind it in the line are in time, one after the other."""
+    end, place = now, line.index(late_comer)
+    for index, task in enumerate(line):
+        end += task.remaining_s
+        grace_s = _DOUBT * task.total_s if index == place else 0.0
+        if index >= place and end > _deadline_s(task) + grace_s:
+            return False
+    return True
+
+
+def _deadline_s(task: ActiveTask) -> float:
+    return inf if task.deadline_s is None else task.deadline_s
+
+
+def _line(tasks: Sequence[ActiveTask], shares: FairShares) -> list[tuple[float, ActiveTask]]:
+    """Return the tasks in the order in which they may lead, each with its client's tag.
+
+    Clients stand level until one is passed by as much as its own shortest task takes: turns step by
+    step would make all tasks late alike, where short ones could be done without harm to long ones.
+    """
+    head_starts: dict[str, float] = {}
+    shortest: dict[str, float] = {}
+    for task in tasks:
+        client = task.client
+        head_starts[client] = max(task.head_start_s, head_starts.get(client, -inf))
+        shortest[client] = min(task.total_s, shortest.get(client, inf))
+    tags = shares.start_tags(head_starts)
+    level = min((tag + shortest[client] for client, tag in tags.items()), default=0.0)
+    line = [(max(level, tags[task.client]), task) for task in tasks]
+    return sorted(line, key=lambda entry: (entry[0], order(entry[1])))
+
+
+def _fill(line: Sequence[tuple[float, ActiveTask]], widths: Widths) -> list[Share]:
+    """Give the rows of a forward to the first in line and those after it who may join."""
+    lead_tag, leader = line[0]
+    room = max(widths.rows(leader.shape), leader.image_rows)
+    step: list[Share] = []
+    for tag, task in line:
+        fits = task.shape == leader.shape and _LEAST_LEADER * task.total_s <= leader.total_s
+        # A client that is ahead by more than a step has had its share; rows given to it here would
+        # slow down one that has not.
+        if fits and tag <= lead_tag + leader.step_s:
+            images = min(task.images_left, room // task.image_rows)
+            if images:
+                rows = images * task.image_rows
+                step.append(Share(task.number, images, rows, task.client))
+                room -= rows
+    return step

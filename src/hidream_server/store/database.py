@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from hidream_server.errors import DatabaseVersionError
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 
 def open_database(path: Path) -> Engine:

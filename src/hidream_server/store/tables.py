@@ -12,6 +12,8 @@ tasks = Table(
     Column("id", String(36), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("params", JSON, nullable=False),
+    #: Whom it belongs to, for fair shares.
+    Column("client", String(64), nullable=False, default=""),
     #: Expected work in rows × steps × megapixels.
     Column("cost", Float, nullable=False),
     #: Times are seconds since the epoch, UTC.

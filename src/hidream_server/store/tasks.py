@@ -57,26 +57,45 @@ class TaskStore:
         with self._read_transaction() as connection:
             return float(connection.scalar(query) or 0.0)
 
-    def recent_speed(self, count: int) -> float | None:
-        """Return seconds per cost over the last completed tasks, None if there is none."""
-        latest = (
-            select(tasks.c.cost, (tasks.c.completed_at - tasks.c.started_at).label("seconds"))
-            .where(tasks.c.state == TaskState.COMPLETED)
-            .order_by(tasks.c.completed_at.desc())
-            .limit(count)
-            .subquery()
-        )
-        query = select(func.sum(latest.c.seconds), func.sum(latest.c.cost))
+    def waiting(self, count: int) -> list[Task]:
+        """Return the tasks that are running or queued, up to `count` of each, those due first."""
         with self._read_transaction() as connection:
-            seconds, cost = connection.execute(query).one()
-        return float(seconds / cost) if cost else None
+            return [
+                _to_task(row)
+                for state in (TaskState.PROCESSING, TaskState.QUEUED)
+                for row in connection.execute(
+                    select(tasks)
+                    .where(tasks.c.state == state)
+                    .order_by(tasks.c.due, tasks.c.sequence)
+                    .limit(count)
+                )
+            ]
 
-    def claim(self, owner: str, count: int, now: float, lease_s: float) -> list[Task]:
-        """Lease up to `count` queued tasks, those due first, each as a new attempt."""
+    def queued_before(self, due: float) -> int:
+        """Return how many queued tasks are due earlier."""
+        query = select(func.count()).where(tasks.c.state == TaskState.QUEUED, tasks.c.due < due)
+        with self._read_transaction() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def claim(
+        self, owner: str, count: int, now: float, lease_s: float, due_before: float = math.inf
+    ) -> list[Task]:
+        """Lease up to `count` queued tasks, each as a new attempt.
+
+        First those of the clients that have the fewest running, then those due first. Tasks due
+        later than `due_before` are left, unless their client has none running.
+        """
+        other = tasks.alias()
+        running = (
+            select(func.count())
+            .where(other.c.state == TaskState.PROCESSING, other.c.client == tasks.c.client)
+            .scalar_subquery()
+        )
         first = (
             select(tasks.c.sequence)
             .where(tasks.c.state == TaskState.QUEUED)
-            .order_by(tasks.c.due, tasks.c.sequence)
+            .where((tasks.c.due < due_before) | (running == 0))
+            .order_by(running, tasks.c.due, tasks.c.sequence)
             .limit(count)
             .with_for_update(skip_locked=True)
         )
@@ -168,6 +187,7 @@ def _to_row(task: Task) -> dict[str, Any]:
         "id": task.id,
         "state": task.state,
         "params": msgspec.to_builtins(task.params),
+        "client": task.client,
         "cost": task.params.cost,
         "created_at": task.created_at,
         "due": task.due,
@@ -179,6 +199,7 @@ def _to_task(row: Row[Any]) -> Task:
         id=row.id,
         state=TaskState(row.state),
         params=msgspec.convert(row.params, TaskParams),
+        client=row.client,
         created_at=row.created_at,
         due=row.due,
         started_at=row.started_at,

@@ -17,21 +17,26 @@ def assemble(
     description: ModelDescription,
     place: Place,
     device: RankDevice,
-    expert_product: str,
+    mixture: str,
     prompt_cache_bytes: int,
     offloaded: Collection[str] = (),
+    compiled: bool = False,
 ) -> ModelRunner:
     """Load this rank's part; all ranks do so together. Raises what the libraries raise.
 
-    `offloaded` names text encoders that stay in the host's memory between prompts.
+    `offloaded` names text encoders that stay in the host's memory between prompts; `compiled` asks
+    for a network whose blocks are compiled in the first steps.
     """
     transformer = description.component(TRANSFORMER.name)
     others = [part for part in description.components if part.name != TRANSFORMER.name]
     owners = place_components({part.name: part.parameters for part in others}, place.layout.ranks)
     where = (device.torch_device, device.dtype)
     mine = {name for name, rank in owners.items() if rank == place.rank}
+    network = load_network(transformer.path, transformer.files, place, *where, mixture)
+    if compiled:
+        network.compile_blocks()
     return ModelRunner(
-        load_network(transformer.path, transformer.files, place, *where, expert_product),
+        network,
         load_model(description, *where, mine, offloaded),
         Spread(owners, place.world, *where),
         description,

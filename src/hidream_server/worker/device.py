@@ -31,6 +31,17 @@ class RankDevice:
         if self.is_accelerator:
             torch.get_device_module(self.torch_device).synchronize()
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Say whether an error means that there was no room; the device is well then."""
+        return isinstance(error, torch.OutOfMemoryError) or any(
+            words in str(error) for words in ("out of memory", "can't allocate memory")
+        )
+
+    def free_cache(self) -> None:
+        """Give back what the allocator keeps for later, so that it does not lie in pieces."""
+        if self.is_accelerator:
+            torch.get_device_module(self.torch_device).empty_cache()
+
     def check(self) -> None:
         """Compute something small; a device in a broken state raises, as it would ever after."""
         if torch.ones(1, device=self.torch_device).add_(1).item() != 2:

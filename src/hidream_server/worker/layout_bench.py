@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -39,7 +40,7 @@ def main() -> None:
         # Every process takes part in making the groups, also those without a place in them.
         place = take_place(layout, dist.get_rank())
         if place.rank < layout.ranks:
-            timing = _time(bench, description, place, device, kind.expert_product)
+            timing = _time(bench, description, place, device, kind.mixture)
             if place.rank == 0:
                 print(msgspec.json.encode(timing).decode(), flush=True)
             place.close()
@@ -53,14 +54,14 @@ def _time(
     description: ModelDescription,
     place: Place,
     device: RankDevice,
-    expert_product: str,
+    mixture: str,
 ) -> LayoutTiming:
     component = description.component(TRANSFORMER.name)
     where = (device.torch_device, device.dtype)
-    network = load_network(component.path, component.files, place, *where, expert_product)
-    inputs = _inputs(bench, description, network, device)
+    network = load_network(component.path, component.files, place, *where, mixture)
     seconds, sent = [], 0
     with torch.inference_mode():
+        inputs = _inputs(bench, description, network, device)
         for step in range(1 + bench.steps):
             sent, start = place.sent_bytes, time.perf_counter()
             network(*inputs)
@@ -77,22 +78,23 @@ def _time(
 
 def _inputs(
     bench: LayoutBench, description: ModelDescription, network: Network, device: RankDevice
-) -> list[Tensor]:
-    """Return noise of the right shapes; a step takes as long whatever it paints."""
-    config = network.config
-    factor = description.size_multiple // config.patch_size
+) -> tuple[Any, ...]:
+    """Return noise of the right shapes for a guided step; it takes as long whatever it paints."""
+    config = description.transformer
+    factor = description.size_multiple // network.config.patch_size
     t5_width, llama_width = config.caption_channels
-    layers = max(config.llama_layers) + 1
     generator = torch.Generator().manual_seed(0)
-    shapes = (
-        (2, config.in_channels, bench.height // factor, bench.width // factor),
-        (2,),
-        (2, TEXT_TOKENS, t5_width),
-        (layers, 2, TEXT_TOKENS, llama_width),
-        (2, config.text_emb_dim),
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device.torch_device, device.dtype)
+
+    size = (bench.height // factor, bench.width // factor)
+    latents = torch.randn((1, network.config.in_channels, *size), generator=generator)
+    text = network.project(
+        noise(2, TEXT_TOKENS, t5_width),
+        noise(max(config.llama_layers) + 1, 2, TEXT_TOKENS, llama_width),
     )
-    noise = (torch.randn(shape, generator=generator) for shape in shapes)
-    return [tensor.to(device.torch_device, device.dtype) for tensor in noise]
+    return [latents] * 2, torch.full((2,), 500.0), *text, noise(2, config.text_emb_dim)
 
 
 if __name__ == "__main__":

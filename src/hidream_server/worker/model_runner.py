@@ -1,7 +1,9 @@
 """The one place that knows model, device and pipeline together: runs images on a loaded model."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,20 +17,23 @@ from hidream_server.model.loading import LoadedModel
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.parallel.network import Network
 from hidream_server.parallel.spreading import Spread
-from hidream_server.pipeline.autoencoder import decode
+from hidream_server.pipeline.autoencoder import decode, decode_in_tiles
 from hidream_server.pipeline.checkpoint import pack, restore, snapshot, unpack
 from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, TextEncoder
 from hidream_server.pipeline.denoise import ImageRun, denoise_step
+from hidream_server.pipeline.previews import PreviewMap, fit
 from hidream_server.pipeline.sampling import Sampler, first_noise
 from hidream_server.task import TaskParams
 from hidream_server.worker.device import RankDevice
+
+logger = logging.getLogger(__name__)
 
 _WARM_UP = TaskParams(
     prompt="",
     negative_prompt="",
     width=512,
     height=512,
-    num_inference_steps=1,
+    num_inference_steps=2,
     guidance_scale=5.0,
     num_images=1,
     seed=0,
@@ -55,15 +60,23 @@ class ModelRunner:
             name: TextEncoder(tokenizer=tokenizer, module=module, device=device.torch_device)
             for name, (tokenizer, module) in model.text_encoders.items()
         }
-        self._prompts = PromptEncoder(encoders, prompt_cache_bytes, spread)
+        self._prompts = PromptEncoder(encoders, prompt_cache_bytes, spread, network.project)
 
     def warm_up(self) -> float:
-        """Paint the smallest documented picture in one step; return the seconds it took."""
+        """Take a step of the smallest documented picture in one, two and four rows, and decode it.
+
+        Whatever is compiled, or chosen, by the number of rows is so before the first task. Returns
+        the seconds it took.
+        """
         start = time.perf_counter()
-        for run in self.begin(_WARM_UP):
-            self.step(run)
-            if self.decodes:
-                self.decode(run)
+        unguided, guided = (
+            [image for _ in range(2) for image in self.begin(replace(_WARM_UP, guidance_scale=g))]
+            for g in (0.0, 5.0)
+        )
+        for images in (unguided[:1], unguided, guided):
+            self.step(images)
+        if self.decodes:
+            self.decode(guided[0])
         return time.perf_counter() - start
 
     def begin(self, params: TaskParams) -> list[ImageRun]:
@@ -83,8 +96,27 @@ class ModelRunner:
         """Copy what the images need to go on; what is returned makes bytes of it, anywhere."""
         return partial(pack, snapshot(images), self._description.name)
 
-    def step(self, run: ImageRun) -> None:
-        denoise_step(run, self._call_network)
+    def step(self, runs: Sequence[ImageRun]) -> None:
+        """Take images of the same number of tokens a step further, in one forward.
+
+        A single image for which there is no memory is tried again row by row. On any error the
+        images are where they were.
+        """
+        try:
+            denoise_step(runs, self._call_network)
+        except Exception as error:
+            if len(runs) > 1 or not self.is_out_of_memory(error):
+                raise
+            logger.warning("No memory for a step: its rows are run one after the other")
+            self._device.free_cache()
+            denoise_step(runs, self._call_network_by_row)
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return self._device.is_out_of_memory(error)
+
+    def tokens(self, params: TaskParams) -> int:
+        """Return how many image tokens the network sees; images of as many can share a forward."""
+        return self._description.padded_tokens(params.width, params.height)
 
     @property
     def decodes(self) -> bool:
@@ -92,9 +124,24 @@ class ModelRunner:
         return self._model.vae is not None
 
     def decode(self, run: ImageRun) -> NDArray[np.uint8]:
-        """Return a finished image as [height, width, 3] in uint8."""
+        """Return a finished image as [height, width, 3] in uint8.
+
+        Where there is no memory for the whole it is decoded in tiles, whose seams are blended.
+        """
         assert self._model.vae is not None
-        return decode(self._model.vae, run.latents)
+        try:
+            return decode(self._model.vae, run.latents)
+        except Exception as error:
+            if not self.is_out_of_memory(error):
+                raise
+            logger.warning("No memory to decode a picture: it is decoded in tiles")
+            self._device.free_cache()
+            return decode_in_tiles(self._model.vae, run.latents)
+
+    def fit_preview_map(self) -> PreviewMap:
+        """Return how latents look, roughly; the autoencoder must be here."""
+        assert self._model.vae is not None
+        return fit(self._model.vae)
 
     def memory_bytes(self) -> int:
         return self._device.memory_bytes()
@@ -144,7 +191,16 @@ class ModelRunner:
         )
 
     def _call_network(
-        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning
-    ) -> Tensor:
+        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+    ) -> list[Tensor]:
         text = (conditioning.t5, conditioning.llama, conditioning.pooled)
-        return self._network(latents, timesteps, *text).float().cpu()
+        return [output.float().cpu() for output in self._network(latents, timesteps, *text)]
+
+    def _call_network_by_row(
+        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+    ) -> list[Tensor]:
+        rows = range(conditioning.rows)
+        return [
+            self._call_network([latents[n]], timesteps[n : n + 1], conditioning.row(n))[0]
+            for n in rows
+        ]

@@ -5,18 +5,20 @@ Knows events and task runs; knows nothing of steps, models or pixels.
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
     Checkpoint,
     Event,
     ImageDone,
+    Preview,
+    StartTask,
     StepDone,
     TaskBegun,
     TaskDone,
     TaskFailed,
 )
+from hidream_server.worker.side_thread import side_thread
 from hidream_server.worker.task_run import TaskRun
 
 logger = logging.getLogger(__name__)
@@ -25,20 +27,27 @@ logger = logging.getLogger(__name__)
 class Outbox:
     """Rank 0 speaks for its group; the other ranks' outboxes are silent."""
 
-    def __init__(self, channel: RankChannel, rank: int) -> None:
+    def __init__(self, channel: RankChannel, rank: int, drop: Callable[[TaskRun], object]) -> None:
+        """`drop` is called, in the thread, with a task that was reported as failed there."""
         self._channel = channel
         self._silent = rank != 0
+        self._drop = drop
         # One thread: a task's images come in order, and its end after them.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        self._thread = side_thread("outbox")
 
-    def begun(self, run: TaskRun) -> None:
+    def begun(self, start: StartTask) -> None:
         """Said before any work: if the work kills this process, it must be known whose it was."""
-        self._now(TaskBegun(task_id=run.start.task_id, attempt=run.start.attempt))
+        self._now(TaskBegun(task_id=start.task_id, attempt=start.attempt))
 
-    def step_done(self, run: TaskRun) -> None:
+    def step_done(self, run: TaskRun, rows: int, seconds: float) -> None:
+        """Say how far a task is, and what the step took that it shared with others."""
         self._now(
             StepDone(
-                task_id=run.start.task_id, attempt=run.start.attempt, steps_done=run.steps_done
+                task_id=run.start.task_id,
+                attempt=run.start.attempt,
+                steps_done=run.steps_done,
+                rows=rows,
+                step_s=seconds,
             )
         )
 
@@ -47,20 +56,15 @@ class Outbox:
         who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
         self._later(run, lambda: Checkpoint(**who, data=pack()))
 
-    def image_done(self, run: TaskRun, image_index: int, encode: Callable[[], bytes]) -> None:
-        """Encode an image's file beside the loop, and send it."""
+    def image_done(self, run: TaskRun, image_index: int, make: Callable[[], bytes]) -> None:
+        """Make an image's file beside the loop, and send it."""
+        who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
+        self._later(run, lambda: ImageDone(**who, image_index=image_index, data=make()))
 
-        def event() -> ImageDone:
-            with run.stage("save_s"):
-                data = encode()
-            return ImageDone(
-                task_id=run.start.task_id,
-                attempt=run.start.attempt,
-                image_index=image_index,
-                data=data,
-            )
-
-        self._later(run, event)
+    def preview(self, run: TaskRun, image_index: int, make: Callable[[], bytes]) -> None:
+        """Make a picture of an unfinished image beside the loop, and send it."""
+        who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
+        self._later(run, lambda: Preview(**who, image_index=image_index, data=make()))
 
     def task_done(self, run: TaskRun) -> None:
         """Said after the task's images have been sent."""
@@ -91,6 +95,7 @@ class Outbox:
         except Exception as error:
             logger.exception("The picture could not be made into a file")
             run.given_up = True
+            self._drop(run)
             event = _failed(run, error)
         self._channel.send(event)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +16,10 @@ class TaskRun:
 
     start: StartTask
     number: int
+    #: Image tokens as the network counts them.
+    tokens: int
+    #: Its images, and the seconds it took, once its prompts are encoded.
+    coming: Future[tuple[list[ImageRun], float]]
     images: list[ImageRun] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     #: When it was saved last, or begun.
@@ -24,25 +29,42 @@ class TaskRun:
 
     def is_in(self, unwanted: Sequence[CancelTask]) -> bool:
         """Whether this attempt is among those."""
-        mine = CancelTask(task_id=self.start.task_id, attempt=self.start.attempt)
-        return mine in unwanted
+        return self.cancel in unwanted
+
+    @property
+    def cancel(self) -> CancelTask:
+        """Return what is said to end this attempt."""
+        return CancelTask(task_id=self.start.task_id, attempt=self.start.attempt)
+
+    @property
+    def image_rows(self) -> int:
+        return self.start.params.image_rows
 
     @property
     def steps_done(self) -> int:
         return sum(image.steps_done for image in self.images)
 
     @property
-    def steps_left(self) -> int:
-        return self.start.params.total_steps - self.steps_done
+    def unfinished(self) -> list[int]:
+        """The images that have steps left, in the order in which they are painted."""
+        return [index for index, image in enumerate(self.images) if not image.finished]
 
     @property
-    def next_image(self) -> int:
-        """The image whose step is next: they are painted one after the other."""
-        return next(index for index, image in enumerate(self.images) if not image.finished)
+    def image_steps(self) -> tuple[int, ...]:
+        """Steps left of each of those."""
+        steps = self.start.params.num_inference_steps
+        return tuple(steps - self.images[index].steps_done for index in self.unfinished)
 
     @property
     def finished(self) -> bool:
-        return all(image.finished for image in self.images)
+        return not self.unfinished
+
+    def preview_due(self, index: int) -> bool:
+        """Whether an image has just come as far as one of its previews, which lie evenly."""
+        previews, steps = self.start.params.num_previews, self.start.params.num_inference_steps
+        done = self.images[index].steps_done
+        marks = {steps * mark // (previews + 1) for mark in range(1, previews + 1)}
+        return done in marks - {0, steps}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,0 +1,124 @@
+"""When tasks will be done, by the very policy that will run them.
+
+Learns from the step times that worker groups measure; knows nothing of storage or messages.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from hidream_server.scheduling.forecast import forecast
+from hidream_server.scheduling.pace import Pace
+from hidream_server.scheduling.policy import ActiveTask
+from hidream_server.scheduling.shares import FairShares
+from hidream_server.scheduling.widths import Widths
+from hidream_server.task import Task, TaskParams, TaskState
+
+#: Weight of the latest task in the average of what tasks take beside their steps.
+_NEWEST = 0.2
+
+
+class Outlook:
+    """What the server side knows of how long things take; may be used from any thread."""
+
+    def __init__(
+        self,
+        tokens: Callable[[TaskParams], int],
+        places: int,
+        max_rows: int,
+        lanes: int = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """A worker group has `places` for tasks, and there are `lanes` groups."""
+        self._tokens = tokens
+        self._places, self._lanes, self._max_rows = places, lanes, max_rows
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._steps_done: dict[str, int] = {}
+        #: Seconds that a task takes beside its steps, by image tokens.
+        self._beside_s: dict[int, float] = {}
+        self.know({})
+
+    def know(self, step_s: Mapping[int, Mapping[int, float]]) -> None:
+        """Learn what the profile of the model says: seconds by image tokens, then by rows."""
+        with self._lock:
+            self._pace = Pace(step_s)
+            self._widths = Widths(step_s, most=self._max_rows)
+
+    def stepped(self, task: Task, steps_done: int, rows: int, seconds: float) -> None:
+        """Take note of a step that a task shared, of so many rows in all; 0: nobody knows."""
+        with self._lock:
+            if rows:
+                self._pace.measured(self._tokens(task.params), rows, seconds)
+            self._steps_done[task.id] = steps_done
+
+    def completed(self, task: Task, beside_s: float) -> None:
+        """Take note of what a task, alone on its group, took beside its steps."""
+        tokens = self._tokens(task.params)
+        with self._lock:
+            before = self._beside_s.get(tokens, beside_s)
+            self._beside_s[tokens] = before + _NEWEST * (beside_s - before)
+
+    def forget(self, task_id: str) -> None:
+        """A task is not running any more."""
+        with self._lock:
+            self._steps_done.pop(task_id, None)
+
+    def alone_s(self, params: TaskParams) -> float:
+        """Return how long a task's steps take if it has a worker group to itself."""
+        with self._lock:
+            return params.total_steps * self._step_s(params)
+
+    def seconds_left(self, tasks: Sequence[Task]) -> dict[str, float]:
+        """Return when each of these will be done, if no more come; in the order of the queue."""
+        with self._lock:
+            running = [task for task in tasks if task.state is TaskState.PROCESSING]
+            queued = [task for task in tasks if task.state is TaskState.QUEUED]
+            found: dict[str, float] = {}
+            for lane in range(self._lanes):
+                found |= self._lane(running[lane :: self._lanes], queued[lane :: self._lanes])
+            return found
+
+    def _lane(self, running: Sequence[Task], queued: Sequence[Task]) -> dict[str, float]:
+        tasks = [*running, *queued]
+        active = [self._active(number, task) for number, task in enumerate(tasks)]
+        left = forecast(
+            active[: len(running)],
+            active[len(running) :],
+            self._widths,
+            self._pace,
+            FairShares(),
+            self._clock(),
+            self._places,
+        )
+        return {
+            task.id: left[number] + self._beside_s.get(self._tokens(task.params), 0.0)
+            for number, task in enumerate(tasks)
+        }
+
+    def _active(self, number: int, task: Task) -> ActiveTask:
+        params, step_s = task.params, self._step_s(task.params)
+        done = max(task.steps_done, self._steps_done.get(task.id, 0))
+        return ActiveTask(
+            number=number,
+            arrived_s=task.arrived_at,
+            head_start_s=params.priority.head_start_s,
+            step_s=step_s,
+            image_steps=_image_steps(params, done),
+            total_s=params.total_steps * step_s,
+            shape=self._tokens(params),
+            image_rows=params.image_rows,
+            client=task.client,
+            deadline_s=task.deadline_at,
+        )
+
+    def _step_s(self, params: TaskParams) -> float:
+        return self._pace.step_s(self._tokens(params), params.image_rows)
+
+
+def _image_steps(params: TaskParams, done: int) -> tuple[int, ...]:
+    """Return the steps left of each image, as if they were painted one after the other."""
+    images, steps = divmod(done, params.num_inference_steps)
+    left = [params.num_inference_steps] * (params.num_images - images)
+    # The report of the last step may be here before the end of the task is written down.
+    return (left[0] - steps, *left[1:]) if left else (1,)

@@ -1,0 +1,136 @@
+"""When each task will be done if nothing else comes: the policy itself, run ahead of time.
+
+Pure numbers; goes from one change of mind to the next instead of from step to step.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from math import ceil, floor, inf
+
+from hidream_server.scheduling.pace import Pace
+from hidream_server.scheduling.policy import (
+    ActiveTask,
+    Share,
+    alone_s,
+    charge,
+    latest_start,
+    next_step,
+    order,
+    promised,
+)
+from hidream_server.scheduling.shares import FairShares
+from hidream_server.scheduling.widths import Widths
+
+#: So many waiting tasks are followed one by one, the work of the rest is added up.
+FOLLOWED = 32
+#: Clients may take turns step by step; the forecast follows about so many turns, and makes them
+#: longer where there is more to do.
+TURNS = 128
+
+
+def forecast(
+    active: Iterable[ActiveTask],
+    waiting: Sequence[ActiveTask],
+    widths: Widths,
+    pace: Pace,
+    shares: FairShares,
+    now: float,
+    places: int,
+) -> dict[int, float]:
+    """Return the seconds from now until each task is done, by its number.
+
+    `waiting` join in this order while fewer than `places` are active. It is what the policy will
+    do, step by step, for the first FOLLOWED of them; where several clients have more than TURNS
+    steps to do, it is near that only.
+    """
+    followed, rest = waiting[:FOLLOWED], waiting[FOLLOWED:]
+    course = _Course(active, followed, widths, pace, shares, now, places)
+    work_s = sum(task.remaining_s for task in (*course.tasks.values(), *followed))
+    done = {number: at - now for number, at in course.run()}
+    elapsed_s = max(done.values(), default=0.0)
+    # The rest will share forwards about as much.
+    stretch = elapsed_s / work_s if work_s else 1.0
+    for task in rest:
+        elapsed_s += stretch * task.remaining_s
+        done[task.number] = elapsed_s
+    return done
+
+
+class _Course:
+    """The tasks on their way to their ends."""
+
+    def __init__(
+        self,
+        active: Iterable[ActiveTask],
+        waiting: Sequence[ActiveTask],
+        widths: Widths,
+        pace: Pace,
+        shares: FairShares,
+        now: float,
+        places: int,
+    ) -> None:
+        self.tasks = {task.number: task for task in active}
+        self._waiting = list(reversed(waiting))
+        self._widths = widths
+        self._pace = pace
+        self._shares = shares.copy()
+        self._now = now
+        self._places = places
+        steps = sum(task.steps_left for task in (*self.tasks.values(), *waiting))
+        self._turn = ceil(steps / TURNS)
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        """Yield the number of each task and when it ends."""
+        self._admit()
+        while self.tasks:
+            step = next_step(self.tasks.values(), self._widths, self._shares, self._now)
+            leader = self.tasks[step[0].number]
+            step_s = self._pace.step_s(leader.shape, sum(share.rows for share in step))
+            steps = self._unchanged(step, step_s)
+            self._now += steps * step_s
+            charge(step, self._shares, steps * step_s)
+            for share in step:
+                task = self.tasks[share.number].stepped(share.images, steps)
+                self.tasks[share.number] = task
+                if not task.images_left:
+                    del self.tasks[share.number]
+                    yield share.number, self._now
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and len(self.tasks) < self._places:
+            task = self._waiting.pop()
+            self.tasks[task.number] = task
+
+    def _unchanged(self, step: Sequence[Share], step_s: float) -> int:
+        """Return for how many steps the same images will be chosen."""
+        bounds = [self._until_overtaken(step), self._until_deadline(step, step_s)]
+        bounds += [min(self.tasks[share.number].image_steps[: share.images]) for share in step]
+        if any(task.client != step[0].client for task in self.tasks.values()):
+            bounds.append(self._turn)
+        return max(1, floor(min(bounds)))
+
+    def _until_overtaken(self, step: Sequence[Share]) -> float:
+        """Return the steps until one of them has less left than one before it.
+
+        All others stand still meanwhile, so they overtake nobody.
+        """
+        tasks = [self.tasks[share.number] for share in step]
+        keys = [order(task)[0] for task in tasks]
+        falls = [share.images * task.step_s for share, task in zip(step, tasks, strict=True)]
+        return min(
+            (
+                float(ceil((after - before) / (faster - slower)))
+                for (before, after), (slower, faster) in zip(
+                    pairwise(keys), pairwise(falls), strict=True
+                )
+                if faster > slower
+            ),
+            default=inf,
+        )
+
+    def _until_deadline(self, step: Sequence[Share], step_s: float) -> float:
+        """Return the steps until a deadline takes the lead; when one has it, it keeps it."""
+        tasks = self.tasks.values()
+        spare_s = latest_start(promised(tasks, self._now)) - self._now - alone_s(step, tasks)
+        return inf if spare_s < 0 or spare_s == inf else floor(spare_s / step_s) + 1

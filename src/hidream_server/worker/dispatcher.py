@@ -1,0 +1,88 @@
+"""Rank 0's mind: what comes in, what is known of step times, and what the next turn is made of.
+
+Knows tasks, numbers and messages; whatever is decided here, all ranks do it elsewhere.
+"""
+
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hidream_server.ipc.messages import CancelTask, Command, StartTask, Stop
+from hidream_server.scheduling.pace import Pace
+from hidream_server.scheduling.policy import ActiveTask, next_step
+from hidream_server.scheduling.shares import FairShares
+from hidream_server.scheduling.widths import Widths
+from hidream_server.worker.task_run import TaskRun
+from hidream_server.worker.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A task's prompts are encoded, or it is known that they cannot be."""
+
+    number: int
+
+
+class Dispatcher:
+    """Turns commands and finished work into turns."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """`clock` is the one by which tasks arrive."""
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[Command | Encoded] = queue.SimpleQueue()
+        self._shares = FairShares()
+
+    def know(self, pace: Pace, widths: Widths) -> None:
+        """Learn what the profile of the model says, before the first turn."""
+        self._pace, self._widths = pace, widths
+
+    def tell(self, what: Command | Encoded) -> None:
+        """Take in what has happened; from any thread."""
+        self._inbox.put(what)
+
+    def decide(self, runs: Mapping[int, TaskRun]) -> Turn:
+        """Return the next turn; wait for news if there is nothing to run."""
+        turn = Turn()
+        while not self._inbox.empty() or not (runs or turn.is_news):
+            match self._inbox.get():
+                case Stop():
+                    return Turn(leave=True)
+                case StartTask() as start:
+                    turn.admit.append(start)
+                case CancelTask() as unwanted:
+                    turn.cancel.append(unwanted)
+                case Encoded(number):
+                    turn.begin.append(number)
+        if turn.begin:
+            # How far it is will be known in the next turn: what begins must not wait for a step.
+            return turn
+        left = [self._active(run) for run in runs.values() if not run.is_in(turn.cancel)]
+        return replace(turn, step=next_step(left, self._widths, self._shares, self._clock()))
+
+    def stepped(self, runs: Sequence[TaskRun], seconds: float) -> None:
+        """Take note of how long a step took; each image of a run in it is named once."""
+        rows = sum(run.image_rows for run in runs)
+        self._pace.measured(runs[0].tokens, rows, seconds)
+        for run in runs:
+            self._shares.charge(run.start.client, seconds * run.image_rows / rows)
+
+    def too_wide(self, runs: Sequence[TaskRun]) -> None:
+        """Take note that there was no memory for a step of so many rows."""
+        self._widths.limit(runs[0].tokens, sum(run.image_rows for run in runs))
+
+    def _active(self, run: TaskRun) -> ActiveTask:
+        params = run.start.params
+        step_s = self._pace.step_s(run.tokens, run.image_rows)
+        return ActiveTask(
+            number=run.number,
+            arrived_s=run.start.arrived_at,
+            head_start_s=params.priority.head_start_s,
+            step_s=step_s,
+            image_steps=run.image_steps,
+            total_s=params.total_steps * step_s,
+            shape=run.tokens,
+            image_rows=run.image_rows,
+            client=run.start.client,
+            deadline_s=run.start.deadline_at,
+        )
