@@ -143,7 +143,7 @@ class Settings(BaseModel):
         " first start of a model, by whether it saves time; with 1 every image has its steps to"
         " itself, and its bytes do not depend on company",
         ge=1,
-        le=64,
+        le=8,
     )
     compile: bool = _option(
         False,

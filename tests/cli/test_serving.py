@@ -270,7 +270,20 @@ def test_no_more_rows_are_allowed_than_there_is_memory_for(monkeypatch):
 def test_what_a_profile_holds_for_is_in_its_name(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     name = decide(Settings(**DEMO)).profile_name
-    assert name.startswith("HiDream-I1-Demo.cpu3.")
+    assert name.startswith("HiDream-I1-Demo-")
+    assert ".cpu3." in name
+
+
+def test_folders_of_one_name_have_profiles_of_their_own(tmp_path):
+    names = set()
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        model = linked_demo(folder)
+        settings = Settings(
+            model_path=model, extra_model_path=DEMO_EXTRA_MODEL_PATH, device_type="cpu"
+        )
+        names.add(decide(settings).profile_name)
+    assert len(names) == 2
 
 
 def test_what_cannot_be_compiled_is_refused():

@@ -393,10 +393,11 @@ def test_running_tasks_wait_before_queued_ones_and_each_in_order(store: TaskStor
     assert [t.id for t in store.waiting(2)] == [first.id, later[1].id, later[0].id]
 
 
-def test_queued_tasks_that_are_due_earlier_are_counted(store: TaskStore):
+def test_queued_tasks_that_come_before_one_are_counted(store: TaskStore):
     running(store)
-    store.insert([replace(new_task(), due=due) for due in (1.0, 2.0, 3.0)])
-    assert [store.queued_before(due) for due in (0.5, 1.0, 2.5, 9.0)] == [0, 0, 2, 3]
+    last, first, *same = [replace(new_task(), due=due) for due in (9.0, 1.0, 2.0, 2.0, 2.0)]
+    store.insert([last, first, *same])
+    assert [store.queued_before(task.id) for task in (first, *same, last)] == [0, 1, 2, 3, 4]
 
 
 # Clients

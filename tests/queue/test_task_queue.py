@@ -128,10 +128,24 @@ def test_a_priority_is_a_head_start(queue, clock):
     assert order == [task.id for task in (high, normal, late_high, low, last)]
 
 
-def test_a_task_with_a_deadline_is_due_at_once(queue):
-    submit(queue, [params(num_inference_steps=2)])
-    [urgent] = submit(queue, [params(num_inference_steps=50, deadline_s=60.0)])
-    assert claim(queue).id == urgent.id
+def test_a_task_with_a_deadline_is_due_before_all_others(queue, clock):
+    submit(queue, [params(num_inference_steps=1)])
+    clock.now += 1e6
+    late, soon = submit(queue, [params(deadline_s=600.0), params(deadline_s=60.0)])
+    assert [task.id for task in queue.claim("g", 2)] == [soon.id, late.id]
+
+
+def test_a_deadline_can_be_promised_behind_a_backlog(queue, clock):
+    submit(queue, [params()] * 60)
+    clock.now += 100
+    [urgent] = queue.draft([params(deadline_s=10.0)])
+    assert queue.estimate([urgent])[0] <= 10.0
+
+
+def test_another_client_does_not_wait_for_a_greedy_one(queue):
+    submit(queue, [params()] * 60, client="greedy")
+    [other] = queue.draft([params()], client="modest")
+    assert queue.estimate([other])[0] < 60
 
 
 # Cancelling
@@ -217,7 +231,7 @@ def test_a_long_queue_is_estimated_by_its_cost_beyond_the_horizon(queue):
 
 def test_a_position_is_how_many_queued_tasks_are_before(queue):
     first, second, short = submit(queue, [params(), params(), params(num_inference_steps=1)])
-    assert [queue.position(task) for task in (first, second, short)] == [1, 1, 0]
+    assert [queue.position(task) for task in (first, second, short)] == [1, 2, 0]
     assert queue.position(claim(queue)) is None
     assert queue.seconds_left(short) == pytest.approx(1.0)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from hidream_server.scheduling.active_task import ActiveTask
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import ActiveTask
 from hidream_server.scheduling.simulator import Policy, first_come, serve
 from hidream_server.scheduling.widths import Widths
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hidream_server.scheduling.active_task import ActiveTask
 from hidream_server.scheduling.forecast import FOLLOWED, TURNS, forecast
-from hidream_server.scheduling.policy import ActiveTask
+from hidream_server.scheduling.places import next_place
 from hidream_server.scheduling.shares import FairShares
-from hidream_server.scheduling.simulator import Policy, first_come, serve
+from hidream_server.scheduling.simulator import Policy, serve
 from tests.scheduling.tasks import ALONE, PACE, PROFILE, SHARED, task
 
 PLACES = 3
@@ -38,11 +39,11 @@ def backlog(drawn: list[tuple], clients: str = "a") -> list[ActiveTask]:
 
 
 def ahead(tasks: list[ActiveTask], widths=SHARED, places: int = PLACES) -> dict[int, float]:
-    return forecast(tasks[:places], tasks[places:], widths, PACE, FairShares(), 0.0, places)
+    return forecast([], tasks, widths, PACE, FairShares(), 0.0, places)
 
 
 def by_steps(tasks: list[ActiveTask], widths=SHARED) -> dict[int, float]:
-    return serve(tasks, Policy("", first_come, PLACES, widths), PACE)
+    return serve(tasks, Policy("", next_place, PLACES, widths), PACE)
 
 
 @given(st.lists(kinds, min_size=1, max_size=10), st.sampled_from([ALONE, SHARED]))

@@ -6,7 +6,9 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hidream_server.scheduling.policy import AGEING, ActiveTask, Share, charge, next_step, promised
+from hidream_server.scheduling.active_task import ActiveTask, Share
+from hidream_server.scheduling.deadlines import promised
+from hidream_server.scheduling.policy import AGEING, charge, next_step
 from hidream_server.scheduling.shares import FairShares
 from tests.scheduling.tasks import ALONE, PACE, PROFILE, SHARED, STRETCH, run, task
 

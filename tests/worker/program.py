@@ -24,12 +24,13 @@ from tests.support import tokens
 
 class FormulaRunner:
     broken = False
+    together = False
 
     def warm_up(self) -> float:
         return 0.0
 
     def begin(self, params: TaskParams) -> list[SimpleNamespace]:
-        if params.prompt == "no words":
+        if params.prompt == "no words" or params.prompt == f"no words on {os.environ['RANK']}":
             raise ValueError("this prompt cannot be encoded")
         if params.prompt == "long to read":
             time.sleep(1.0)
@@ -96,6 +97,13 @@ class FormulaRunner:
         if params.prompt == "no file":
             raise ValueError("a picture without a story")
         return {"seed": str(params.seeds[image_index])}
+
+    @property
+    def decodes(self) -> bool:
+        return os.environ["RANK"] == "0"
+
+    def fit_preview_map(self) -> list[list[float]]:
+        return [[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]]
 
     def memory_bytes(self) -> int:
         return 0

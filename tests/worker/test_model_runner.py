@@ -1,5 +1,6 @@
 """The engine's pictures are those of a plain loop over the stock pipeline's parts."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -198,6 +199,39 @@ def test_a_guided_step_without_room_is_taken_row_by_row(monkeypatch: pytest.Monk
     [picture] = paint(model, params())
     assert network.widths == [2, 1, 1] * 4
     assert psnr(picture, expected) >= 40
+
+
+def test_what_a_failed_step_held_is_free_when_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = DEMO_MODEL_PATH
+    [run] = runner(model).begin(params(num_inference_steps=1))
+    whole, held = runner(model)._call_network, []
+
+    def scarce(latents: list[torch.Tensor], *rest: object) -> object:
+        if len(latents) > 1:
+            activations = torch.zeros(1)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert held[0]() is None
+        return whole(latents, *rest)
+
+    monkeypatch.setattr(runner(model), "_call_network", scarce)
+    runner(model).step([run])
+    assert run.finished
+
+
+def test_ranks_that_work_together_do_not_try_again_on_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = DEMO_MODEL_PATH
+    [run] = runner(model).begin(params())
+    network = Scarce(runner(model)._call_network, rows=1)
+    monkeypatch.setattr(runner(model), "_call_network", network)
+    monkeypatch.setattr(runner(model), "together", True)
+    with pytest.raises(torch.OutOfMemoryError):
+        runner(model).step([run])
+    assert network.widths == [2]
 
 
 def test_where_even_one_row_has_no_room_the_step_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,3 +403,40 @@ def test_two_ranks_take_the_same_turns_and_leave_together(tmp_path: Path) -> Non
     assert first.splitlines() == [
         f"{task} 42 {n} + {task} 43 {n}" for task in "ab" for n in range(3)
     ]
+
+
+def test_a_rank_that_cannot_encode_its_part_ends_the_group(tmp_path: Path) -> None:
+    """The others wait for it in a collective, and would for half an hour."""
+    with group(2) as ranks:
+        ranks[0].hear(GroupReady)
+        ranks[0].tell(start("task", prompt="no words on 1"))
+        assert ranks[1].process.wait(30) == 1
+
+
+def test_a_task_cancelled_while_it_is_read_takes_no_step() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("unwanted", prompt="long to read"))
+        rank.hear(TaskBegun)
+        rank.tell(CancelTask(task_id="unwanted", attempt=1))
+        rank.tell(start("next"))
+        events = []
+        while not isinstance(event := rank.hear(), TaskDone):
+            events.append(event)
+        assert event.task_id == "next"
+        assert not any(isinstance(e, StepDone) and e.task_id == "unwanted" for e in events)
+
+
+def test_what_a_model_can_is_found_out_when_it_is_first_loaded() -> None:
+    with group(load=structs.replace(LOAD, profile=None)) as [rank]:
+        profile = rank.hear(GroupReady).profile
+        assert set(profile.step_s) == {64, 256}
+        assert all({1, 2} <= set(seconds) <= {1, 2, 4, 8} for seconds in profile.step_s.values())
+        assert profile.preview_map == [[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_two_ranks_find_it_out_together() -> None:
+    with group(2, load=structs.replace(LOAD, profile=None)) as ranks:
+        assert set(ranks[0].hear(GroupReady).profile.step_s) == {64, 256}
+        ranks[0].tell(start("task"))
+        ranks[0].hear(TaskDone)

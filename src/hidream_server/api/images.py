@@ -45,10 +45,11 @@ def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileR
 @router.get("/preview/{task_id}", response_class=Response, responses=_PNG)
 def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Response:
     """Return how an unfinished image looked last; for tasks submitted with num_previews."""
-    if services.queue.get(task_id) is None:
+    task = services.queue.get(task_id)
+    if task is None:
         raise TaskNotFoundError(f"There is no task {task_id}.")
     data = services.previews.get(preview_key(task_id, image_index))
-    if data is None:
+    if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
             f"Task {task_id} has no preview of image {image_index} now: it was submitted without"
             " num_previews, has not come so far, or has ended."

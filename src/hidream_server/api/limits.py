@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hidream_server.api.schemas import GenerationRequest
+from hidream_server.api.schemas import GenerationRequest, tenths
 from hidream_server.errors import FieldProblem, InvalidRequestError
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import draw_seed
@@ -132,11 +132,15 @@ class Limits:
         )
 
 
-def refuse_late(drafts: Sequence[Task], estimates: Sequence[float]) -> None:
+def refuse_late(drafts: Sequence[Task], estimates: Sequence[float], batch: bool) -> None:
     """Raise InvalidRequestError for tasks that cannot be done by their deadlines."""
     problems = [
-        FieldProblem("deadline_s", task.params.deadline_s, f"at least {estimate:.1f} as things are")
-        for task, estimate in zip(drafts, estimates, strict=True)
+        FieldProblem(
+            f"requests.{index}.deadline_s" if batch else "deadline_s",
+            task.params.deadline_s,
+            f"at least {tenths(estimate)} as things are",
+        )
+        for index, (task, estimate) in enumerate(zip(drafts, estimates, strict=True))
         if task.params.deadline_s is not None and estimate > task.params.deadline_s
     ]
     if problems:

@@ -27,7 +27,8 @@ def submit(body: GenerationRequest, request: Request, services: ServicesDep) -> 
 @router.post("/batch_submit")
 def batch_submit(body: BatchRequest, request: Request, services: ServicesDep) -> list[SubmitAnswer]:
     """Accept several tasks, all or none."""
-    return _submit(services, services.limits.accept(body.requests, batch=True), request)
+    accepted = services.limits.accept(body.requests, batch=True)
+    return _submit(services, accepted, request, batch=True)
 
 
 @router.get("/status/{task_id}")
@@ -66,12 +67,14 @@ def _status(services: Services, task: Task, request: Request) -> StatusAnswer:
     )
 
 
-def _submit(services: Services, requests: list[TaskParams], request: Request) -> list[SubmitAnswer]:
+def _submit(
+    services: Services, requests: list[TaskParams], request: Request, batch: bool = False
+) -> list[SubmitAnswer]:
     queue = services.queue
     # Until there are keys, an address is whom a task belongs to.
     drafts = queue.draft(requests, client=request.client.host if request.client else "")
     estimates = queue.estimate(drafts)
-    refuse_late(drafts, estimates)
+    refuse_late(drafts, estimates, batch)
     queue.submit(drafts)
     return [_answer(queue, task, s) for task, s in zip(drafts, estimates, strict=True)]
 

@@ -13,29 +13,13 @@ import uvicorn
 from hidream_server.api.app import create_app
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
+from hidream_server.cli.groups import new_engine
 from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
-from hidream_server.engine.device_turns import DeviceTurns
-from hidream_server.engine.launchers.project import project_command
-from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
-from hidream_server.engine.layout_ladder import LayoutLadder
-from hidream_server.engine.profiles import Profiles
+from hidream_server.cli.stores import open_stores
 from hidream_server.engine.replicas import Replicas
-from hidream_server.engine.running_tasks import RunningTasks
-from hidream_server.engine.supervisor import Deadlines, Supervisor
-from hidream_server.engine.worker_group import WorkerGroup
-from hidream_server.ipc.messages import Profile
-from hidream_server.layouts.choice import ladder
-from hidream_server.layouts.layout import Layout
 from hidream_server.logs import end_startup_log, set_up_logs
-from hidream_server.queue.outlook import Outlook
-from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
-from hidream_server.store.database import open_database
-from hidream_server.store.keyed_files import KeyedFiles
-from hidream_server.store.pictures import PictureFolder
-from hidream_server.store.tasks import TaskStore
-from hidream_server.task import TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -70,39 +54,16 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
-    settings = serving.settings
-    store = TaskStore(open_database(settings.data_dir / "tasks.db"))
-    outlook = serving.new_outlook()
-    queue = TaskQueue(store, settings.max_crashes, outlook)
-    pictures = PictureFolder(settings.data_dir / "pictures")
-    checkpoints = KeyedFiles(settings.data_dir / "checkpoints")
-    # Previews are of use only while their tasks run.
-    shutil.rmtree(settings.data_dir / "previews", ignore_errors=True)
-    previews = KeyedFiles(settings.data_dir / "previews")
-    recovered = queue.recover()
-    if recovered:
-        logger.warning("%d task(s) of the last run are queued again", recovered)
-    _drop_useless(checkpoints, queue)
-    engine = Replicas(
-        [
-            _supervisor(
-                serving,
-                ids,
-                queue,
-                RunningTasks(queue, pictures, checkpoints, previews, outlook),
-                outlook,
-            )
-            for ids in serving.replica_devices
-        ]
-    )
+    stores = open_stores(serving)
+    engine = new_engine(serving, stores)
     services = Services(
-        settings=settings,
-        limits=Limits(settings, serving.model),
+        settings=serving.settings,
+        limits=Limits(serving.settings, serving.model),
         model=serving.model,
         devices=serving.devices,
-        queue=queue,
-        pictures=pictures,
-        previews=previews,
+        queue=stores.queue,
+        pictures=stores.pictures,
+        previews=stores.previews,
         health=lambda: engine.health,
     )
     http = _Http(
@@ -114,72 +75,8 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
             timeout_graceful_shutdown=_CLOSE_GRACE_S,
         )
     )
-    logger.info("Listening on %s port %d", settings.host, settings.port)
+    logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     await _run(serving, http, engine, listener, startup)
-
-
-def _drop_useless(checkpoints: KeyedFiles, queue: TaskQueue) -> None:
-    """Drop the checkpoints of tasks that will not be run any more."""
-    for task_id in checkpoints.names():
-        task = queue.get(task_id)
-        if task is None or task.state is not TaskState.QUEUED:
-            checkpoints.drop(task_id)
-
-
-def _supervisor(
-    serving: Serving,
-    ids: tuple[int, ...],
-    queue: TaskQueue,
-    running: RunningTasks,
-    outlook: Outlook,
-) -> Supervisor:
-    """Return the supervisor of the group on these devices."""
-    settings, kind = serving.settings, serving.devices.kind
-    deadlines = Deadlines(
-        load_s=settings.load_timeout_s,
-        step_s=settings.step_timeout_s,
-        drain_s=settings.drain_timeout_s,
-    )
-    by_project = serving.project is not None
-    launcher = TorchrunLauncher(project_command if by_project else torchrun_command)
-    turns = DeviceTurns(ids)
-    profiles = Profiles(KeyedFiles(settings.data_dir / "profiles"), serving.profile_name)
-
-    def new_group(layout: Layout) -> WorkerGroup:
-        taken = turns.take(layout.ranks)
-        logger.info("Layout %s on %s device %s", layout, kind.name, ",".join(map(str, taken)))
-        return WorkerGroup(
-            launcher=launcher,
-            size=layout.ranks,
-            environment=kind.environment(taken, layout.ranks * settings.replicas),
-            greeting=serving.load_command(layout, profiles.get(str(layout))),
-        )
-
-    def learn(layout: Layout, profile: Profile) -> None:
-        profiles.keep(str(layout), profile)
-        outlook.know(profile.step_s)
-
-    # A project whose script fails falls back by itself, task by task; one that hangs does not.
-    config = serving.model.transformer
-    rungs = (
-        list(dict.fromkeys((serving.layout, Layout())))
-        if by_project
-        else ladder(serving.layout, config, serving.fits)
-    )
-    layouts = LayoutLadder(rungs, settings.layout_tries, settings.layout_cool_down_s)
-    device = kind.name.upper()
-    where = f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else ""
-    return Supervisor(
-        queue,
-        running,
-        new_group,
-        layouts,
-        deadlines,
-        learn=learn,
-        max_running=serving.places,
-        device=device,
-        where=where,
-    )
 
 
 async def _run(

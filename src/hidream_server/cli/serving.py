@@ -8,8 +8,10 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zlib import crc32
 
 from hidream_server import __version__
 from hidream_server.demo import DEMO_NOTICE
@@ -24,6 +26,7 @@ from hidream_server.layouts.memory import RankMemory, Room, check_memory, fits, 
 from hidream_server.model_directory.choice import choose_model
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.outlook import Outlook
+from hidream_server.scheduling.widths import WIDEST
 from hidream_server.settings import Settings
 from hidream_server.task import TaskParams
 
@@ -90,7 +93,9 @@ class Serving:
         ranks = self.layout.ranks * self.settings.replicas
         threads = kind.environment(self.used, ranks).get("OMP_NUM_THREADS", "")
         compiled = ".compiled" if self.settings.compile else ""
-        return f"{self.model.name}.{kind.name}{threads}{compiled}.{__version__}"
+        # Two folders of one name may hold two models.
+        folder = crc32(str(self.model.path.resolve()).encode())
+        return f"{self.model.name}-{folder:08x}.{kind.name}{threads}{compiled}.{__version__}"
 
     def load_command(self, layout: Layout, profile: Profile | None) -> LoadModel | LoadProject:
         """Return what each rank of a group with this layout is told first.
@@ -124,15 +129,17 @@ class Serving:
 
     def _full_size_rows(self, layout: Layout) -> int:
         """Return how many rows of the largest picture there is memory for; a guided one fits."""
-        rows = 2
-        while rows < self.settings.max_rows and fits(
-            plan_memory(self.model, layout, replace(self.room, rows=2 * rows)), self.room
-        ):
+        held, rows = self._offloaded(layout), 2
+        while rows < WIDEST:
+            plan = plan_memory(self.model, layout, replace(self.room, rows=2 * rows))
+            # No encoder is to give way to a wider step.
+            if _waiting(plan) != held or not fits(plan, self.room):
+                break
             rows *= 2
         return rows
 
     def _offloaded(self, layout: Layout) -> list[str]:
-        return [name for rank in self.memory(layout) for name in rank.offloaded]
+        return _waiting(self.memory(layout))
 
     def announce(self) -> None:
         """Say in the log what is served; loudly if it is the demo model."""
@@ -162,6 +169,11 @@ class Serving:
             lines.append(DEMO_NOTICE)
         for line in ("=" * 78, *lines, "=" * 78):
             logger.log(level, "%s", line)
+
+
+def _waiting(plan: Sequence[RankMemory]) -> list[str]:
+    """Return the encoders that wait in the host's memory."""
+    return [name for rank in plan for name in rank.offloaded]
 
 
 def decide(settings: Settings) -> Serving:

@@ -7,27 +7,44 @@ a group went down is alone in the next one, so that it can take no other with it
 import asyncio
 import math
 import socket
+import time
+from collections.abc import Callable
 
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.scheduling.places import open_places
 from hidream_server.task import Task
 
-#: One place of so many is kept for tasks that others must not make wait.
-_KEPT = 4
+#: The table is asked again after so many seconds, though nothing seems to have changed.
+_ASK_AGAIN_S = 1.0
 
 
 class Admission:
     """Claims tasks for a group that may have up to `max_running` on hand."""
 
-    def __init__(self, queue: TaskQueue, running: RunningTasks, max_running: int) -> None:
+    def __init__(
+        self,
+        queue: TaskQueue,
+        running: RunningTasks,
+        max_running: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._queue = queue
         self._running = running
         self._max_running = max_running
-        #: Beyond so many only those are taken that pass all on hand, or whose client has none.
-        self._open = max_running - max_running // _KEPT
+        self._clock = clock
+        #: How often there were news.
+        self._told = 0
+        #: How many were running when there was nothing to claim, and until when that is believed.
+        self._nothing: tuple[int, float] = (-1, 0.0)
         self._owner = socket.gethostname()[:64]
         #: Claimed, and to be started once it is alone.
         self._held: Task | None = None
+
+    def news(self) -> None:
+        """There may be something to claim, or a place for it, where there was not."""
+        self._nothing = (-1, 0.0)
+        self._told += 1
 
     async def next_task(self) -> Task | None:
         """Return a task to be started now, None if there is none or no place for it."""
@@ -43,8 +60,15 @@ class Admission:
     async def _claim(self) -> Task | None:
         if len(self._running) >= self._max_running or self._running.has_suspect:
             return None
-        due_before = math.inf if len(self._running) < self._open else self._running.first_due
+        running, until = self._nothing
+        if running == len(self._running) and self._clock() < until:
+            return None
+        told, is_open = self._told, len(self._running) < open_places(self._max_running)
+        due_before = math.inf if is_open else self._running.first_due
         for task in await asyncio.to_thread(self._queue.claim, self._owner, 1, due_before):
             self._running.add(task)
             return task
+        # What came while the table was asked may not have been seen.
+        if told == self._told:
+            self._nothing = (len(self._running), self._clock() + _ASK_AGAIN_S)
         return None

@@ -100,8 +100,9 @@ class RunningTasks:
 
     @property
     def first_due(self) -> float:
-        """When the first of them is due; infinite if there is none."""
-        return min((one.task.due for one in self._running.values()), default=math.inf)
+        """When the first of them is due that has no deadline; infinite if there is none."""
+        tasks = (one.task for one in self._running.values())
+        return min((task.due for task in tasks if task.deadline_at is None), default=math.inf)
 
     def add(self, task: Task) -> None:
         self._running[task.id, task.attempt] = _Running(task, self._clock())
@@ -148,11 +149,11 @@ class RunningTasks:
                 case StepDone():
                     await self._step_done(running, event)
                 case Checkpoint():
-                    await self._keep(self._checkpoints, event.task_id, event.data)
+                    await self._keep(running, self._checkpoints, event.task_id, event.data)
                 case ImageDone():
                     await self._image_done(running, event)
                 case Preview():
-                    await self._keep(self._previews, _key_of(event), event.data)
+                    await self._keep(running, self._previews, _key_of(event), event.data)
                 case TaskDone():
                     await self._task_done(running, event)
                 case TaskFailed():
@@ -188,8 +189,11 @@ class RunningTasks:
                 logger.warning("Task lost its worker group: %s", reason)
             await asyncio.to_thread(self._queue.crashed, running.task, reason)
             task = await asyncio.to_thread(self._queue.get, running.task.id)
-            failed |= task is not None and task.state is TaskState.FAILED
+            if task is not None and task.state is TaskState.FAILED:
+                failed = True
+                await self._end(running)
             self._running.pop(running.claim, None)
+            self._forget(running.task)
         return failed
 
     async def _hand_back(self, running: _Running) -> None:
@@ -211,12 +215,15 @@ class RunningTasks:
             logger.warning("Task was taken away")
             self._drop(running.claim)
 
-    async def _keep(self, files: KeyedFiles, key: str, data: bytes) -> None:
+    async def _keep(self, running: _Running, files: KeyedFiles, key: str, data: bytes) -> None:
         """Keep a checkpoint or a preview; the task goes on if that is impossible."""
         try:
             await asyncio.to_thread(files.put, key, data)
         except OSError as error:
             logger.warning("A file of the task could not be written: %s", error.strerror)
+        if running.claim not in self._running:
+            # It was cancelled meanwhile.
+            files.drop(key)
 
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
         name = picture_name(event.task_id, event.attempt, event.image_index)

@@ -140,6 +140,7 @@ class Supervisor:
         self._wake()
 
     def _wake(self) -> None:
+        self._admission.news()
         if self._group is not None:
             self._group.wake()
 

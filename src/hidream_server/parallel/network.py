@@ -41,6 +41,8 @@ class Network:
         self._positions = positions
         self._place = place
         self._attention = attention
+        #: The first step with rows of one kind, or of several shapes, takes minutes.
+        self.compiled = False
         # Diffusers looks at every parameter to tell.
         self._device, self._dtype = transformer.device, transformer.dtype
 
@@ -62,6 +64,7 @@ class Network:
         if self._place.block.size > 1 or self._place.sequence.size > 1:
             raise ValueError(f"blocks that are spread over ranks, as by {self._place.layout}")
         compile_blocks(self._transformer, backend)
+        self.compiled = True
 
     def project(self, t5: Tensor, llama: Tensor) -> tuple[Tensor, Tensor]:
         """Return encoders' states as a call takes them: once for a prompt, not in each step.

@@ -50,7 +50,7 @@ class ImageRun:
 def denoise_step(runs: Sequence[ImageRun], network: Network) -> None:
     """Take images one step further, each from where it is, all in one call of the network.
 
-    Whatever the network raises, it leaves the images as they were.
+    What the network raises leaves the images as they were.
     """
     latents = [run.latents for run in runs for _ in range(run.rows)]
     timesteps = torch.stack([run.timestep for run in runs for _ in range(run.rows)])

@@ -78,8 +78,8 @@ class ProjectWorker:
                         self._runners[start.task_id, start.attempt] = runner
                         self._tasks.put(start)
                     case CancelTask(task_id=task_id, attempt=attempt):
-                        if (task_id, attempt) in self._runners:
-                            self._runners[task_id, attempt].stop()
+                        if runner := self._runners.get((task_id, attempt)):
+                            runner.stop()
                     case _:
                         return
         finally:

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from hidream_server.scheduling.active_task import ActiveTask
 from hidream_server.scheduling.forecast import forecast
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import ActiveTask
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
 from hidream_server.task import Task, TaskParams, TaskState
@@ -37,12 +37,13 @@ class Outlook:
         self._steps_done: dict[str, int] = {}
         #: Seconds that a task takes beside its steps, by image tokens.
         self._beside_s: dict[int, float] = {}
-        self.know({})
+        self._pace = Pace()
+        self._widths = Widths({}, most=max_rows)
 
     def know(self, step_s: Mapping[int, Mapping[int, float]]) -> None:
         """Learn what the profile of the model says: seconds by image tokens, then by rows."""
         with self._lock:
-            self._pace = Pace(step_s)
+            self._pace.learn(step_s)
             self._widths = Widths(step_s, most=self._max_rows)
 
     def stepped(self, task: Task, steps_done: int, rows: int, seconds: float) -> None:

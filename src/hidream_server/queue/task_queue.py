@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from hidream_server.logs import log_context
 from hidream_server.queue.outlook import Outlook
-from hidream_server.scheduling.policy import AGEING
+from hidream_server.scheduling.places import due
 from hidream_server.store.tasks import Claim, TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
 
@@ -26,6 +26,8 @@ LEASE_S = 30.0
 _DRAWN_SEED_BITS = 32
 #: So many of the queued tasks are forecast one by one; those behind them by their cost.
 _HORIZON = 64
+#: What is longer is no address and no key of ours.
+_CLIENT_CHARS = 64
 #: A forecast that is asked for again and again is made anew after so many seconds.
 _FRESH_S = 1.0
 
@@ -116,18 +118,20 @@ class TaskQueue:
         """Return the seconds until a task will be done, None if it has ended."""
         if not task.state.is_open:
             return None
-        now = self._clock()
-        if task.id not in self._ahead.left_s or now - self._ahead.at > _FRESH_S:
-            self._ahead = self._look_ahead([])
-        ahead = self._ahead
-        left_s = ahead.left_s.get(task.id) or self._behind_s(task.due, ahead)
+        ahead, now = self._ahead, self._clock()
+        is_new = task.id not in ahead.left_s and task.due < ahead.horizon
+        if is_new or now - ahead.at > _FRESH_S:
+            ahead = self._ahead = self._look_ahead([])
+        left_s = ahead.left_s.get(task.id)
+        if left_s is None:
+            left_s = self._behind_s(task.due, ahead)
         return max(0.0, left_s - (now - ahead.at))
 
     def position(self, task: Task) -> int | None:
         """Return how many queued tasks are before a queued one, None if it is not queued."""
         if task.state is not TaskState.QUEUED:
             return None
-        return self._store.queued_before(task.due)
+        return self._store.queued_before(task.id)
 
     def _look_ahead(self, drafts: Sequence[Task]) -> _Ahead:
         """Forecast what is running and queued, up to the horizon, and some tasks more."""
@@ -149,19 +153,15 @@ class TaskQueue:
         return (self._store.waiting_cost(due) + more) * ahead.cost_s
 
     def _task(self, params: TaskParams, client: str, now: float) -> Task:
-        """Short tasks are due before long ones that came a little earlier, as on the ranks.
-
-        One with a deadline is due at once: it must be on hand to pass others in time.
-        """
         task = Task(
             id=str(uuid.uuid4()),
             state=TaskState.QUEUED,
             params=params,
-            client=client,
+            client=client[:_CLIENT_CHARS],
             created_at=now,
         )
-        expected_s = 0.0 if params.deadline_s is not None else self._outlook.alone_s(params)
-        return replace(task, due=task.arrived_at + expected_s / AGEING)
+        alone_s = self._outlook.alone_s(params)
+        return replace(task, due=due(task.arrived_at, alone_s, task.deadline_at))
 
     def claim(self, owner: str, count: int, due_before: float = math.inf) -> list[Task]:
         """Take up to `count` of the queued tasks for a worker group.

@@ -3,21 +3,16 @@
 Pure numbers; goes from one change of mind to the next instead of from step to step.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import ceil, floor, inf
 
+from hidream_server.scheduling.active_task import ActiveTask, Share
+from hidream_server.scheduling.deadlines import latest_start, promised
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import (
-    ActiveTask,
-    Share,
-    alone_s,
-    charge,
-    latest_start,
-    next_step,
-    order,
-    promised,
-)
+from hidream_server.scheduling.places import next_place
+from hidream_server.scheduling.policy import alone_s, charge, next_step, order
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
 
@@ -39,11 +34,12 @@ def forecast(
 ) -> dict[int, float]:
     """Return the seconds from now until each task is done, by its number.
 
-    `waiting` join in this order while fewer than `places` are active. It is what the policy will
+    `waiting` join as there are `places` for them. It is what the policy will
     do, step by step, for the first FOLLOWED of them; where several clients have more than TURNS
     steps to do, it is near that only.
     """
-    followed, rest = waiting[:FOLLOWED], waiting[FOLLOWED:]
+    in_turn = _in_turn(waiting)
+    followed, rest = in_turn[:FOLLOWED], in_turn[FOLLOWED:]
     course = _Course(active, followed, widths, pace, shares, now, places)
     work_s = sum(task.remaining_s for task in (*course.tasks.values(), *followed))
     done = {number: at - now for number, at in course.run()}
@@ -54,6 +50,16 @@ def forecast(
         elapsed_s += stretch * task.remaining_s
         done[task.number] = elapsed_s
     return done
+
+
+def _in_turn(waiting: Sequence[ActiveTask]) -> list[ActiveTask]:
+    """Return first the first task of each client, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for task in waiting:
+        ranked.append((seen[task.client], task))
+        seen[task.client] += 1
+    return [task for _, task in sorted(ranked, key=lambda pair: pair[0])]
 
 
 class _Course:
@@ -70,7 +76,7 @@ class _Course:
         places: int,
     ) -> None:
         self.tasks = {task.number: task for task in active}
-        self._waiting = list(reversed(waiting))
+        self._waiting = list(waiting)
         self._widths = widths
         self._pace = pace
         self._shares = shares.copy()
@@ -98,8 +104,8 @@ class _Course:
             self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and len(self.tasks) < self._places:
-            task = self._waiting.pop()
+        while task := next_place(self._waiting, self.tasks.values(), self._places):
+            self._waiting.remove(task)
             self.tasks[task.number] = task
 
     def _unchanged(self, step: Sequence[Share], step_s: float) -> int:

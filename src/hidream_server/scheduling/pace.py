@@ -17,6 +17,11 @@ class Pace:
         known = (profile or {}).items()
         self._step_s = {shape: dict(by_rows) for shape, by_rows in known if by_rows}
 
+    def learn(self, profile: Profile) -> None:
+        """Take in a profile; what was measured while serving counts more."""
+        for shape, by_rows in profile.items():
+            self._step_s[shape] = {**by_rows, **self._step_s.get(shape, {})}
+
     def measured(self, shape: int, rows: int, seconds: float) -> None:
         by_rows = self._step_s.setdefault(shape, {})
         before = by_rows.get(rows, seconds)

@@ -5,10 +5,10 @@ token count share the forward. Asked anew at every step edge: an image's state i
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import inf
 
+from hidream_server.scheduling.active_task import ActiveTask, Share
+from hidream_server.scheduling.deadlines import latest_start, promised
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
 
@@ -19,64 +19,6 @@ AGEING = 0.1
 #: equals pays for all, as the time per row falls; a long task in a short one's forward gains
 #: little, and the short one waits for it at every step.
 _LEAST_LEADER = 0.5
-#: Step times are known up to this part of a task's time: so much earlier its deadline leads, and so
-#: much too late it is not given up yet.
-_DOUBT = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveTask:
-    """A task that has steps left."""
-
-    #: Its place in the order of arrival.
-    number: int
-    #: When it counts as submitted, seconds since the epoch; its priority's head start is in it.
-    arrived_s: float
-    #: What priority took off `arrived_s`, to weigh clients against each other.
-    head_start_s: float = 0.0
-    #: Seconds of one step of one image by itself.
-    step_s: float
-    #: Steps left of each unfinished image, in the order in which images are taken up.
-    image_steps: tuple[int, ...]
-    #: Seconds that the whole task takes by itself, from its first step.
-    total_s: float
-    #: Token count; images that have it in common may share a forward.
-    shape: int
-    #: Rows of an image: 1, or 2 when it is guided.
-    image_rows: int
-    #: Whom it belongs to.
-    client: str = ""
-    #: Seconds since the epoch.
-    deadline_s: float | None = None
-
-    @property
-    def steps_left(self) -> int:
-        return sum(self.image_steps)
-
-    @property
-    def images_left(self) -> int:
-        return len(self.image_steps)
-
-    @property
-    def remaining_s(self) -> float:
-        """Seconds that the steps left take one by one; sharing forwards makes it less."""
-        return self.steps_left * self.step_s
-
-    def stepped(self, images: int, steps: int = 1) -> "ActiveTask":
-        """Return the task after its next `images` took so many steps together."""
-        left = [count - steps for count in self.image_steps[:images]]
-        unfinished = tuple(count for count in left if count > 0)
-        return replace(self, image_steps=unfinished + self.image_steps[images:])
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A task's part of a forward: so many of its next unfinished images."""
-
-    number: int
-    images: int
-    rows: int
-    client: str = ""
 
 
 def next_step(
@@ -120,26 +62,6 @@ def charge(step: Sequence[Share], shares: FairShares, seconds: float) -> None:
         shares.charge(share.client, seconds * share.rows / rows)
 
 
-def promised(tasks: Iterable[ActiveTask], now: float) -> list[ActiveTask]:
-    """Return the tasks whose deadlines can all be met, the earliest deadline first.
-
-    Where not all can, who came first is kept: a promise is not broken for a later one.
-    """
-    kept: list[ActiveTask] = []
-    with_deadline = [task for task in tasks if task.deadline_s is not None]
-    for task in sorted(with_deadline, key=lambda task: task.number):
-        trial = sorted([*kept, task], key=lambda task: (_deadline_s(task), task.number))
-        if _is_harmless(task, trial, now):
-            kept = trial
-    return kept
-
-
-def latest_start(promised: Sequence[ActiveTask]) -> float:
-    """Return when they must begin, one after the other, for all to be in time."""
-    work = accumulate(task.remaining_s + _DOUBT * task.total_s for task in promised)
-    return min((_deadline_s(task) - s for task, s in zip(promised, work, strict=True)), default=inf)
-
-
 def alone_s(step: Sequence[Share], tasks: Iterable[ActiveTask]) -> float:
     """Return the seconds that a forward takes at most: those of its images one by one."""
     step_s = {task.number: task.step_s for task in tasks}
@@ -149,21 +71,6 @@ def alone_s(step: Sequence[Share], tasks: Iterable[ActiveTask]) -> float:
 def order(task: ActiveTask) -> tuple[float, int]:
     """Sort a client's tasks by this: short work first, with ageing."""
     return (task.remaining_s + AGEING * task.arrived_s, task.number)
-
-
-def _is_harmless(late_comer: ActiveTask, line: Sequence[ActiveTask], now: float) -> bool:
-    """Whether it and those behind it in the line are in time, one after the other."""
-    end, place = now, line.index(late_comer)
-    for index, task in enumerate(line):
-        end += task.remaining_s
-        grace_s = _DOUBT * task.total_s if index == place else 0.0
-        if index >= place and end > _deadline_s(task) + grace_s:
-            return False
-    return True
-
-
-def _deadline_s(task: ActiveTask) -> float:
-    return inf if task.deadline_s is None else task.deadline_s
 
 
 def _line(tasks: Sequence[ActiveTask], shares: FairShares) -> list[tuple[float, ActiveTask]]:

@@ -4,16 +4,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from hidream_server.scheduling.active_task import ActiveTask
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import ActiveTask, charge, next_step, order
+from hidream_server.scheduling.places import next_place
+from hidream_server.scheduling.policy import charge, next_step
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
 
 #: Tasks that a worker group has on hand.
 PLACES = 8
 
-#: Which waiting task is taken on next, beside those on hand: the one with the least.
-Turn = Callable[[ActiveTask, Collection[ActiveTask]], tuple[float, ...]]
+#: Which of the waiting tasks is taken on next beside those on hand, if there is a place for one.
+TakeOn = Callable[[Collection[ActiveTask], Collection[ActiveTask], int], ActiveTask | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Policy:
     """Which tasks are on hand, and how wide their forwards are."""
 
     name: str
-    turn: Turn
+    take_on: TakeOn
     places: int
     widths: Widths
 
@@ -38,18 +40,20 @@ class Outcome:
     tasks_per_minute: float
 
 
-def first_come(task: ActiveTask, _: Collection[ActiveTask]) -> tuple[float, ...]:
-    return (task.number,)
+def first_come(
+    waiting: Collection[ActiveTask], on_hand: Collection[ActiveTask], places: int
+) -> ActiveTask | None:
+    if len(on_hand) >= places:
+        return None
+    return min(waiting, key=lambda task: task.number, default=None)
 
 
-def shortest(task: ActiveTask, _: Collection[ActiveTask]) -> tuple[float, ...]:
-    return (task.total_s, task.number)
-
-
-def due(task: ActiveTask, on_hand: Collection[ActiveTask]) -> tuple[float, ...]:
-    """Give every client a place before another gets a second, then go by the policy's order."""
-    of_client = sum(other.client == task.client for other in on_hand)
-    return (of_client, *order(task))
+def shortest(
+    waiting: Collection[ActiveTask], on_hand: Collection[ActiveTask], places: int
+) -> ActiveTask | None:
+    if len(on_hand) >= places:
+        return None
+    return min(waiting, key=lambda task: (task.total_s, task.number), default=None)
 
 
 def policies(widths: Widths, places: int = PLACES) -> list[Policy]:
@@ -58,8 +62,8 @@ def policies(widths: Widths, places: int = PLACES) -> list[Policy]:
     return [
         Policy("first come", first_come, 1, alone),
         Policy("shortest first", shortest, 1, alone),
-        Policy("ours, unshared", due, places, alone),
-        Policy("ours", due, places, widths),
+        Policy("ours, unshared", next_place, places, alone),
+        Policy("ours", next_place, places, widths),
     ]
 
 
@@ -97,8 +101,7 @@ def outcome(tasks: Sequence[ActiveTask], ends: Mapping[int, float]) -> Outcome:
 
 
 def _take_on(waiting: list[ActiveTask], on_hand: dict[int, ActiveTask], policy: Policy) -> None:
-    while waiting and len(on_hand) < policy.places:
-        task = min(waiting, key=lambda task: policy.turn(task, on_hand.values()))
+    while task := policy.take_on(waiting, on_hand.values(), policy.places):
         waiting.remove(task)
         on_hand[task.number] = task
 

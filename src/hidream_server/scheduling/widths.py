@@ -5,6 +5,7 @@ Decided from a profile, step times measured at 1, 2, 4, ... rows; knows nothing 
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from math import inf
 
 #: Seconds of a forward, by its rows, by token count.
 Profile = Mapping[int, Mapping[int, float]]
@@ -32,17 +33,22 @@ def profile(measure: Callable[[int], float], most: int) -> dict[int, float]:
 
 
 class Widths:
-    """The row budget of each token count, never more than `most`; 1 is one image a step."""
+    """The row budget of each token count, never more than `most`; 1 is one image a step.
 
-    def __init__(self, profile: Profile, most: int) -> None:
+    There may be no room for a forward of more than `most_tokens` image tokens.
+    """
+
+    def __init__(self, profile: Profile, most: int, most_tokens: float = inf) -> None:
         self._most = most
+        self._most_tokens = most_tokens
         self._profiled = {shape: _widest(seconds) for shape, seconds in profile.items()}
         self._limits: dict[int, int] = {}
 
     def rows(self, shape: int) -> int:
         """Return how many rows of this token count a forward may have."""
         limits = (rows for limited, rows in self._limits.items() if shape >= limited)
-        return min(self._most, self._by_profile(shape), *limits)
+        room = max(1.0, self._most_tokens / shape)
+        return int(min(self._most, room, self._by_profile(shape), *limits))
 
     def limit(self, shape: int, rows: int) -> None:
         """Stay below so many rows of this token count, and of any larger: memory ran out there."""

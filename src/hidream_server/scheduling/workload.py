@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from hidream_server.scheduling.active_task import ActiveTask
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import ActiveTask
 from hidream_server.scheduling.widths import Profile
 
 #: Pixels along each side of an image token.

@@ -71,9 +71,15 @@ class TaskStore:
                 )
             ]
 
-    def queued_before(self, due: float) -> int:
-        """Return how many queued tasks are due earlier."""
-        query = select(func.count()).where(tasks.c.state == TaskState.QUEUED, tasks.c.due < due)
+    def queued_before(self, task_id: str) -> int:
+        """Return how many queued tasks are before a task in the order of the queue."""
+        this = tasks.alias()
+        earlier = (tasks.c.due < this.c.due) | (
+            (tasks.c.due == this.c.due) & (tasks.c.sequence < this.c.sequence)
+        )
+        query = select(func.count(tasks.c.sequence)).where(
+            this.c.id == task_id, tasks.c.state == TaskState.QUEUED, earlier
+        )
         with self._read_transaction() as connection:
             return int(connection.scalar(query) or 0)
 

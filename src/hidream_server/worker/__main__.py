@@ -1,6 +1,8 @@
 """Entry of a rank: find the supervisor, say hello, work, and never outlive it."""
 
 import os
+import sys
+import traceback
 
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 from hidream_server.ipc.channel import RankChannel
@@ -17,7 +19,14 @@ def main() -> None:
     # Torch takes seconds to import; the supervisor should know us before.
     from hidream_server.worker.worker import Worker
 
-    Worker(channel, rank).run()
+    try:
+        Worker(channel, rank).run()
+    except BaseException:
+        # Whatever other threads are waiting for: the supervisor must hear of the end at once.
+        traceback.print_exc()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

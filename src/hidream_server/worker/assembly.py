@@ -42,4 +42,5 @@ def assemble(
         description,
         device,
         prompt_cache_bytes,
+        together=place.layout.ranks > 1,
     )

@@ -26,10 +26,15 @@ class RankDevice:
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return int(torch.get_device_module(self.torch_device).memory_allocated())
 
+    def take(self) -> None:
+        """Make this the device of the current thread; each thread begins with the first one."""
+        if self.is_accelerator:
+            torch.get_device_module(self.torch_device).set_device(self.torch_device)
+
     def synchronize(self) -> None:
         """Wait until everything that was started on the device is done."""
         if self.is_accelerator:
-            torch.get_device_module(self.torch_device).synchronize()
+            torch.get_device_module(self.torch_device).synchronize(self.torch_device)
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Say whether an error means that there was no room; the device is well then."""
@@ -53,6 +58,6 @@ def open_device(kind: DeviceKind, local_rank: int) -> RankDevice:
     if kind.extension is not None:
         importlib.import_module(kind.extension)
     device = torch.device(kind.name, local_rank) if kind.is_accelerator else torch.device(kind.name)
-    if kind.is_accelerator:
-        torch.get_device_module(device).set_device(device)
-    return RankDevice(device, getattr(torch, kind.dtype), kind.is_accelerator)
+    opened = RankDevice(device, getattr(torch, kind.dtype), kind.is_accelerator)
+    opened.take()
+    return opened

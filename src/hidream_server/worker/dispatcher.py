@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hidream_server.ipc.messages import CancelTask, Command, StartTask, Stop
+from hidream_server.scheduling.active_task import ActiveTask
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import ActiveTask, next_step
+from hidream_server.scheduling.policy import next_step
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
 from hidream_server.worker.task_run import TaskRun

@@ -51,7 +51,10 @@ class ModelRunner:
         description: ModelDescription,
         device: RankDevice,
         prompt_cache_bytes: int,
+        together: bool = False,
     ) -> None:
+        #: Other ranks take part in every step.
+        self.together = together
         self._network = network
         self._model = model
         self._description = description
@@ -75,12 +78,16 @@ class ModelRunner:
         )
         for images in (unguided[:1], unguided, guided):
             self.step(images)
+        if self._network.compiled:
+            sizes = ({"width": 1024, "height": 768}, {"width": 768, "height": 1024})
+            self.step([self.begin(replace(_WARM_UP, **size))[0] for size in sizes])
         if self.decodes:
             self.decode(guided[0])
         return time.perf_counter() - start
 
     def begin(self, params: TaskParams) -> list[ImageRun]:
         """Encode a task's prompts and draw the first noise of each of its images."""
+        self._device.take()
         prompts = [params.prompt]
         if params.guided:
             prompts.insert(0, params.negative_prompt)
@@ -99,17 +106,28 @@ class ModelRunner:
     def step(self, runs: Sequence[ImageRun]) -> None:
         """Take images of the same number of tokens a step further, in one forward.
 
-        A single image for which there is no memory is tried again row by row. On any error the
-        images are where they were.
+        A single image for which there is no memory is tried again row by row, unless other ranks
+        are in the same forward. What the network raises leaves the images where they were.
+        """
+        alone = len(runs) == 1 and not self.together
+        if self._run(lambda: denoise_step(runs, self._call_network), may_try_again=alone):
+            return
+        logger.warning("No memory for a step: its rows are run one after the other")
+        denoise_step(runs, self._call_network_by_row)
+
+    def _run(self, work: Callable[[], object], may_try_again: bool) -> bool:
+        """Run what may find no memory; return False if it did, and may be tried in a smaller form.
+
+        What it held is free again then, which it is not where its error is still being handled.
         """
         try:
-            denoise_step(runs, self._call_network)
+            work()
+            return True
         except Exception as error:
-            if len(runs) > 1 or not self.is_out_of_memory(error):
+            if not may_try_again or not self.is_out_of_memory(error):
                 raise
-            logger.warning("No memory for a step: its rows are run one after the other")
-            self._device.free_cache()
-            denoise_step(runs, self._call_network_by_row)
+        self._device.free_cache()
+        return False
 
     def is_out_of_memory(self, error: Exception) -> bool:
         return self._device.is_out_of_memory(error)
@@ -128,15 +146,13 @@ class ModelRunner:
 
         Where there is no memory for the whole it is decoded in tiles, whose seams are blended.
         """
-        assert self._model.vae is not None
-        try:
-            return decode(self._model.vae, run.latents)
-        except Exception as error:
-            if not self.is_out_of_memory(error):
-                raise
+        vae, pixels = self._model.vae, []
+        assert vae is not None
+        self._device.take()
+        if not self._run(lambda: pixels.append(decode(vae, run.latents)), may_try_again=True):
             logger.warning("No memory to decode a picture: it is decoded in tiles")
-            self._device.free_cache()
-            return decode_in_tiles(self._model.vae, run.latents)
+            pixels.append(decode_in_tiles(vae, run.latents))
+        return pixels[0]
 
     def fit_preview_map(self) -> PreviewMap:
         """Return how latents look, roughly; the autoencoder must be here."""

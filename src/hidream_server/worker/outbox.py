@@ -5,6 +5,7 @@ Knows events and task runs; knows nothing of steps, models or pixels.
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
@@ -18,7 +19,7 @@ from hidream_server.ipc.messages import (
     TaskDone,
     TaskFailed,
 )
-from hidream_server.worker.side_thread import side_thread
+from hidream_server.logs import log_context
 from hidream_server.worker.task_run import TaskRun
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,11 @@ class Outbox:
         self._silent = rank != 0
         self._drop = drop
         # One thread: a task's images come in order, and its end after them.
-        self._thread = side_thread("outbox")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+
+    @property
+    def silent(self) -> bool:
+        return self._silent
 
     def begun(self, start: StartTask) -> None:
         """Said before any work: if the work kills this process, it must be known whose it was."""
@@ -54,7 +59,7 @@ class Outbox:
     def checkpoint(self, run: TaskRun, pack: Callable[[], bytes]) -> None:
         """Pack what a task needs to go on beside the loop, and send it."""
         who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
-        self._later(run, lambda: Checkpoint(**who, data=pack()))
+        self._later(run, lambda: Checkpoint(**who, data=pack()), vital=False)
 
     def image_done(self, run: TaskRun, image_index: int, make: Callable[[], bytes]) -> None:
         """Make an image's file beside the loop, and send it."""
@@ -64,7 +69,7 @@ class Outbox:
     def preview(self, run: TaskRun, image_index: int, make: Callable[[], bytes]) -> None:
         """Make a picture of an unfinished image beside the loop, and send it."""
         who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
-        self._later(run, lambda: Preview(**who, image_index=image_index, data=make()))
+        self._later(run, lambda: Preview(**who, image_index=image_index, data=make()), vital=False)
 
     def task_done(self, run: TaskRun) -> None:
         """Said after the task's images have been sent."""
@@ -82,22 +87,26 @@ class Outbox:
         if not self._silent:
             self._channel.send(event)
 
-    def _later(self, run: TaskRun, make: Callable[[], Event]) -> None:
+    def _later(self, run: TaskRun, make: Callable[[], Event], vital: bool = True) -> None:
         if not self._silent:
-            self._thread.submit(self._send, run, make)
+            self._thread.submit(self._send, run, make, vital)
 
-    def _send(self, run: TaskRun, make: Callable[[], Event]) -> None:
-        """Send an event; one that cannot be made fails its task, of which no more is said."""
+    def _send(self, run: TaskRun, make: Callable[[], Event], vital: bool) -> None:
+        """Send an event; a vital one that cannot be made fails its task, and is the last word."""
         if run.given_up:
             return
-        try:
-            event = make()
-        except Exception as error:
-            logger.exception("The picture could not be made into a file")
-            run.given_up = True
-            self._drop(run)
-            event = _failed(run, error)
-        self._channel.send(event)
+        with log_context(task=run.start.task_id):
+            try:
+                event = make()
+            except Exception as error:
+                if not vital:
+                    logger.exception("A checkpoint or a preview could not be made")
+                    return
+                logger.exception("The picture could not be made into a file")
+                run.given_up = True
+                self._drop(run)
+                event = _failed(run, error)
+            self._channel.send(event)
 
 
 def first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from hidream_server.ipc.messages import LoadModel, Profile
-from hidream_server.scheduling.widths import profile
+from hidream_server.scheduling.widths import WIDEST, profile
 from hidream_server.task import TaskParams
 from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.model_runner import ModelRunner
@@ -24,13 +24,13 @@ def profile_model(runner: ModelRunner, load: LoadModel, ranks: Broadcast[Any]) -
     for side in _SIDES:
         picture = _unguided(side)
         tokens = runner.tokens(picture)
-        most = min(load.max_rows, load.max_row_tokens // tokens)
+        most = min(WIDEST, load.max_row_tokens // tokens)
 
         def measure(rows: int, picture: TaskParams = picture) -> float:
             return ranks.share(_seconds(runner, picture, rows))
 
         step_s[tokens] = profile(measure, most)
-    preview_map = runner.fit_preview_map() if runner.decodes else None
+    preview_map = runner.fit_preview_map() if runner.decodes else []
     return Profile(step_s=step_s, preview_map=ranks.share(preview_map))
 
 
@@ -48,7 +48,10 @@ def _unguided(side: int) -> TaskParams:
 
 
 def _seconds(runner: ModelRunner, picture: TaskParams, rows: int) -> float:
-    """Return the seconds of a step of so many rows; infinite where there is no memory for them."""
+    """Return the seconds of a step of so many rows; infinite where there is no memory for them.
+
+    Ranks that work together must have the memory: what happens to one the others do not know.
+    """
     images = [image for _ in range(rows) for image in runner.begin(picture)]
     seconds = float("inf")
     for _ in range(_STEPS):
@@ -56,7 +59,7 @@ def _seconds(runner: ModelRunner, picture: TaskParams, rows: int) -> float:
         try:
             runner.step(images)
         except Exception as error:
-            if rows == 1 or not runner.is_out_of_memory(error):
+            if rows == 1 or runner.together or not runner.is_out_of_memory(error):
                 raise
             return float("inf")
         seconds = min(seconds, time.perf_counter() - start)

@@ -37,6 +37,8 @@ class Reports:
 
     def preview(self, run: TaskRun, index: int) -> None:
         """Send an unfinished image as the last step foresaw it."""
+        if not self._preview_map:
+            return
         foreseen = run.images[index].foreseen
         params = run.start.params
         size = (params.width // _PREVIEW_SCALE, params.height // _PREVIEW_SCALE)
@@ -46,8 +48,10 @@ class Reports:
 
     def checkpoint(self, run: TaskRun) -> None:
         """Send what a task needs to go on, if the last time was some time ago."""
+        if self._outbox.silent or not self._checkpoint_s:
+            return
         now = time.monotonic()
-        if self._checkpoint_s and now - run.saved_at >= self._checkpoint_s:
+        if now - run.saved_at >= self._checkpoint_s:
             run.saved_at = now
             self._outbox.checkpoint(run, self._runner.checkpoint(run.images))
 

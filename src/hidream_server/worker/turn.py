@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from hidream_server.ipc.messages import CancelTask, StartTask
-from hidream_server.scheduling.policy import Share
+from hidream_server.scheduling.active_task import Share
 
 
 @dataclass(frozen=True, slots=True)

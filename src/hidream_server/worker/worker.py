@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hidream_server.devices.choice import KINDS
@@ -27,10 +28,9 @@ from hidream_server.logs import log_context
 from hidream_server.model_directory.reading import describe
 from hidream_server.parallel.place import take_place
 from hidream_server.pipeline.denoise import ImageRun
+from hidream_server.scheduling.active_task import Share
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import Share
 from hidream_server.scheduling.widths import Widths
-from hidream_server.task import TaskParams
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.broadcast import Broadcast
 from hidream_server.worker.device import open_device
@@ -39,11 +39,13 @@ from hidream_server.worker.model_runner import ModelRunner
 from hidream_server.worker.outbox import Outbox, first_line
 from hidream_server.worker.profiling import profile_model
 from hidream_server.worker.reports import Reports
-from hidream_server.worker.side_thread import side_thread
 from hidream_server.worker.task_run import TaskRun
 from hidream_server.worker.turn import Turn
 
 logger = logging.getLogger(__name__)
+
+#: One of a task's images, by its place.
+_Image = tuple[TaskRun, int]
 
 
 class Worker:
@@ -58,7 +60,7 @@ class Worker:
         self._runs: dict[int, TaskRun] = {}
         self._admitted = 0
         self._loaded = threading.Event()
-        self._encoding = side_thread("encoding")
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")
         self._outbox = Outbox(channel, rank, drop=lambda run: self._dispatcher.tell(run.cancel))
 
     def run(self) -> None:
@@ -75,7 +77,8 @@ class Worker:
             return
         while not (turn := self._broadcast.share(self._decide())).leave:
             self._take(turn)
-        self._encoding.shutdown(cancel_futures=True)
+        # Not waited for: other ranks may have left in the middle of what it does.
+        self._encoding.shutdown(wait=False, cancel_futures=True)
         self._outbox.close()
         self._broadcast.close()
 
@@ -117,7 +120,8 @@ class Worker:
         """Learn how long steps take and how latents look, unless an earlier start has."""
         known = load.profile or profile_model(self._runner, load, self._broadcast)
         self._known = known
-        self._dispatcher.know(Pace(known.step_s), Widths(known.step_s, most=load.max_rows))
+        widths = Widths(known.step_s, load.max_rows, load.max_row_tokens)
+        self._dispatcher.know(Pace(known.step_s), widths)
         self._reports = Reports(self._outbox, self._runner, known.preview_map, load.checkpoint_s)
 
     def _read_commands(self) -> None:
@@ -159,9 +163,10 @@ class Worker:
         if CancelTask(task_id=start.task_id, attempt=start.attempt) in unwanted:
             return
         self._outbox.begun(start)
-        coming = self._encoding.submit(self._encode, start.params)
+        coming = self._encoding.submit(self._encode, start)
         self._waiting[number] = TaskRun(start, number, tokens, coming)
-        coming.add_done_callback(lambda _: self._dispatcher.tell(Encoded(number)))
+        if self._rank == 0:
+            coming.add_done_callback(lambda _: self._dispatcher.tell(Encoded(number)))
 
     def _begin(self, run: TaskRun) -> None:
         """Go on from a task's checkpoint, or from the first noise."""
@@ -190,36 +195,36 @@ class Worker:
 
     # Steps
 
-    def _images(self, share: Share) -> list[tuple[TaskRun, int]]:
+    def _images(self, share: Share) -> list[_Image]:
         run = self._runs[share.number]
         return [(run, index) for index in run.unfinished[: share.images]]
 
-    def _step(self, images: Sequence[tuple[TaskRun, int]]) -> None:
+    def _step(self, images: Sequence[_Image]) -> None:
         """Take images a step further in one forward; if that fails for several, each by itself."""
         start = time.perf_counter()
         try:
             self._runner.step([run.images[index] for run, index in images])
         except Exception as error:
-            self._after_error([image for image in images if image[0].number in self._runs], error)
+            if self._together:
+                raise
+            if len(images) == 1:
+                self._fail(images[0][0], error)
+                return
+            logger.warning("A step of %d images failed: %s", len(images), first_line(error))
+            if self._runner.is_out_of_memory(error):
+                self._dispatcher.too_wide([run for run, _ in images])
         else:
             self._after_step(images, time.perf_counter() - start)
-
-    def _after_error(self, images: Sequence[tuple[TaskRun, int]], error: Exception) -> None:
-        if len(images) == 1:
-            self._fail(images[0][0], error)
             return
-        if self._together:
-            raise error
-        logger.warning("A step of %d images failed, each is run by itself: %s", len(images), error)
-        if self._runner.is_out_of_memory(error):
-            self._dispatcher.too_wide([run for run, _ in images])
+        # Not inside of the handler, where what the failed step held is not free yet.
         for image in images:
             # Its task may have failed with another of its images.
             if image[0].number in self._runs:
                 self._step([image])
 
-    def _after_step(self, images: Sequence[tuple[TaskRun, int]], seconds: float) -> None:
-        self._dispatcher.stepped([run for run, _ in images], seconds)
+    def _after_step(self, images: Sequence[_Image], seconds: float) -> None:
+        if self._rank == 0:
+            self._dispatcher.stepped([run for run, _ in images], seconds)
         rows = sum(run.image_rows for run, _ in images)
         for run in {run.number: run for run, _ in images}.values():
             run.timings["denoise_s"] = run.timings.get("denoise_s", 0.0) + seconds
@@ -254,10 +259,20 @@ class Worker:
         self._runs.pop(run.number, None)
         self._outbox.failed(run, error)
 
-    def _encode(self, params: TaskParams) -> tuple[list[ImageRun], float]:
-        """Return a task's images at their first noise, and the seconds that took."""
-        start = time.perf_counter()
-        return self._runner.begin(params), time.perf_counter() - start
+    def _encode(self, start: StartTask) -> tuple[list[ImageRun], float]:
+        """Return a task's images at their first noise, and the seconds that took; beside the loop.
+
+        Where ranks work together, an error ends this one: the others are waiting for its part.
+        """
+        begun = time.perf_counter()
+        with log_context(task=start.task_id):
+            try:
+                return self._runner.begin(start.params), time.perf_counter() - begun
+            except Exception:
+                if self._together:
+                    logger.exception("The prompts cannot be encoded")
+                    os._exit(1)
+                raise
 
 
 def _load_runner(load: LoadModel) -> ModelRunner:

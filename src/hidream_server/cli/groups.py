@@ -1,0 +1,87 @@
+"""Makes the engine of a serving: a supervisor for the worker group of each replica."""
+
+import logging
+
+from hidream_server.cli.serving import Serving
+from hidream_server.cli.stores import Stores
+from hidream_server.engine.device_turns import DeviceTurns
+from hidream_server.engine.launchers.project import project_command
+from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
+from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.profiles import Profiles
+from hidream_server.engine.replicas import Replicas
+from hidream_server.engine.running_tasks import RunningTasks
+from hidream_server.engine.supervisor import Deadlines, Supervisor
+from hidream_server.engine.worker_group import WorkerGroup
+from hidream_server.ipc.messages import Profile
+from hidream_server.layouts.choice import ladder
+from hidream_server.layouts.layout import Layout
+
+logger = logging.getLogger(__name__)
+
+
+def new_engine(serving: Serving, stores: Stores) -> Replicas:
+    """Return all supervisors, which share the stores."""
+    return Replicas([_supervisor(serving, stores, ids) for ids in serving.replica_devices])
+
+
+def _supervisor(serving: Serving, stores: Stores, ids: tuple[int, ...]) -> Supervisor:
+    """Return the supervisor of the group on these devices."""
+    settings = serving.settings
+    groups = _Groups(serving, stores, ids)
+    device = serving.devices.kind.name.upper()
+    return Supervisor(
+        stores.queue,
+        RunningTasks(
+            stores.queue, stores.pictures, stores.checkpoints, stores.previews, stores.outlook
+        ),
+        groups.new,
+        LayoutLadder(_rungs(serving), settings.layout_tries, settings.layout_cool_down_s),
+        Deadlines(
+            load_s=settings.load_timeout_s,
+            step_s=settings.step_timeout_s,
+            drain_s=settings.drain_timeout_s,
+        ),
+        learn=groups.learn,
+        max_running=serving.places,
+        device=device,
+        where=f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else "",
+    )
+
+
+def _rungs(serving: Serving) -> list[Layout]:
+    """Return the layouts from the wanted one down."""
+    if serving.project is None:
+        return ladder(serving.layout, serving.model.transformer, serving.fits)
+    # A project whose script fails falls back by itself, task by task; one that hangs does not.
+    return list(dict.fromkeys((serving.layout, Layout())))
+
+
+class _Groups:
+    """Makes one group after the other, and keeps what they find out of the model."""
+
+    def __init__(self, serving: Serving, stores: Stores, ids: tuple[int, ...]) -> None:
+        self._serving = serving
+        self._outlook = stores.outlook
+        self._profiles = Profiles(stores.profiles, serving.profile_name)
+        if known := self._profiles.get(str(serving.layout)):
+            self._outlook.know(known.step_s)
+        self._turns = DeviceTurns(ids)
+        by_project = serving.project is not None
+        self._launcher = TorchrunLauncher(project_command if by_project else torchrun_command)
+
+    def new(self, layout: Layout) -> WorkerGroup:
+        """Return a group that is to be started, on devices whose turn it is."""
+        kind, replicas = self._serving.devices.kind, self._serving.settings.replicas
+        taken = self._turns.take(layout.ranks)
+        logger.info("Layout %s on %s device %s", layout, kind.name, ",".join(map(str, taken)))
+        return WorkerGroup(
+            launcher=self._launcher,
+            size=layout.ranks,
+            environment=kind.environment(taken, layout.ranks * replicas),
+            greeting=self._serving.load_command(layout, self._profiles.get(str(layout))),
+        )
+
+    def learn(self, layout: Layout, profile: Profile) -> None:
+        self._profiles.keep(str(layout), profile)
+        self._outlook.know(profile.step_s)
