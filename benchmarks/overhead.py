@@ -28,7 +28,7 @@ from tests.e2e.server import Server
 from tests.reference import reference_picture, stock_pipeline
 from tests.support import params
 
-GOAL = 1.05
+GOAL = 1.02
 POLL_S = 0.05
 
 
