@@ -204,7 +204,7 @@ def test_steps_that_are_done_are_not_counted_again(queue, outlook, clock):
 
 def test_the_estimate_follows_measured_steps(queue, outlook):
     [task] = queue.draft([params()])
-    for _ in range(50):
+    for _ in range(200):
         outlook.stepped(task, steps_done=1, rows=2, seconds=0.25)
     outlook.forget(task.id)
     assert queue.estimate([task]) == [pytest.approx(1.0, rel=0.01)]

@@ -14,7 +14,7 @@ def test_a_profile_is_known_until_it_is_measured_otherwise_and_stays_as_it_was()
     profile = {64: {1: 0.5}}
     pace = Pace(profile)
     assert pace.step_s(64, 1) == 0.5
-    for _ in range(50):
+    for _ in range(200):
         pace.measured(64, 1, 0.1)
     assert pace.step_s(64, 1) == pytest.approx(0.1, rel=0.01)
     assert profile == {64: {1: 0.5}}

@@ -6,8 +6,8 @@ from hidream_server.scheduling.widths import Profile
 
 #: Seconds for each row and token before anything was measured; only ratios matter then.
 _GUESS_S = 0.1 / 4096
-#: Weight of the latest step in the average.
-_NEWEST = 0.2
+#: Weight of the latest step in the average: a moment in which the machine is busy counts little.
+_NEWEST = 0.05
 
 
 class Pace:

@@ -75,12 +75,20 @@ class Worker:
         self._broadcast: Broadcast[Turn] = Broadcast(kind.name, kind.backend)
         if not self._load(load):
             return
-        while not (turn := self._broadcast.share(self._decide())).leave:
-            self._take(turn)
+        while not self._turn():
+            pass
         # Not waited for: other ranks may have left in the middle of what it does.
         self._encoding.shutdown(wait=False, cancel_futures=True)
         self._outbox.close()
         self._broadcast.close()
+
+    def _turn(self) -> bool:
+        """Take a turn with all ranks; return whether it was the last."""
+        # Deciding is a part of a step's time, waiting for something to do is not.
+        since = time.perf_counter() if self._runs else None
+        turn = self._broadcast.share(self._decide())
+        self._take(turn, since or time.perf_counter())
+        return turn.leave
 
     def _decide(self) -> Turn | None:
         return self._dispatcher.decide(self._runs) if self._rank == 0 else None
@@ -139,12 +147,12 @@ class Worker:
 
     # Turns: all ranks alike
 
-    def _take(self, turn: Turn) -> None:
+    def _take(self, turn: Turn, since: float) -> None:
         self._drop(turn.cancel)
         for start in turn.admit:
             self._admit(start, turn.cancel)
         if turn.step:
-            self._step([run for share in turn.step for run in self._images(share)])
+            self._step([run for share in turn.step for run in self._images(share)], since)
         for number in turn.begin:
             if number in self._waiting:
                 self._begin(self._waiting.pop(number))
@@ -199,9 +207,8 @@ class Worker:
         run = self._runs[share.number]
         return [(run, index) for index in run.unfinished[: share.images]]
 
-    def _step(self, images: Sequence[_Image]) -> None:
+    def _step(self, images: Sequence[_Image], since: float) -> None:
         """Take images a step further in one forward; if that fails for several, each by itself."""
-        start = time.perf_counter()
         try:
             self._runner.step([run.images[index] for run, index in images])
         except Exception as error:
@@ -214,13 +221,13 @@ class Worker:
             if self._runner.is_out_of_memory(error):
                 self._dispatcher.too_wide([run for run, _ in images])
         else:
-            self._after_step(images, time.perf_counter() - start)
+            self._after_step(images, time.perf_counter() - since)
             return
         # Not inside of the handler, where what the failed step held is not free yet.
         for image in images:
             # Its task may have failed with another of its images.
             if image[0].number in self._runs:
-                self._step([image])
+                self._step([image], time.perf_counter())
 
     def _after_step(self, images: Sequence[_Image], seconds: float) -> None:
         if self._rank == 0:
