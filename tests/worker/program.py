@@ -17,7 +17,7 @@ import torch
 
 from hidream_server.ipc.messages import LoadModel
 from hidream_server.task import TaskParams
-from hidream_server.worker import worker
+from hidream_server.worker import loading
 from hidream_server.worker.__main__ import main
 from tests.support import tokens
 
@@ -115,12 +115,12 @@ class FormulaRunner:
 
 def load(command: LoadModel) -> FormulaRunner:
     if command.model_path == "endless":
-        worker.logger.warning("Loading for ever")
+        loading.logger.warning("Loading for ever")
         time.sleep(600)
     if command.model_path == "broken":
         raise RuntimeError("out of memory\nand a page about it")
     return FormulaRunner()
 
 
-worker._load_runner = load
+loading._load_runner = load
 main()

@@ -1,4 +1,4 @@
-"""The rank loop: load the model, then turn by turn do what rank 0 decides, until told to leave.
+"""The rank loop: turn by turn do what rank 0 decides, until told to leave.
 
 The loop waits for nobody: prompts are encoded and files are made by threads beside it, commands
 are read by another.
@@ -10,14 +10,11 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from hidream_server.devices.choice import KINDS
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
     CancelTask,
-    GroupReady,
-    LoadFailed,
     LoadModel,
     StartTask,
     Stop,
@@ -25,19 +22,14 @@ from hidream_server.ipc.messages import (
 from hidream_server.ipc.reporting import report_logs
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
-from hidream_server.model_directory.reading import describe
-from hidream_server.parallel.place import take_place
 from hidream_server.pipeline.denoise import ImageRun
 from hidream_server.scheduling.active_task import Share
 from hidream_server.scheduling.pace import Pace
 from hidream_server.scheduling.widths import Widths
-from hidream_server.worker.assembly import assemble
 from hidream_server.worker.broadcast import Broadcast
-from hidream_server.worker.device import open_device
 from hidream_server.worker.dispatcher import Dispatcher, Encoded
-from hidream_server.worker.model_runner import ModelRunner
+from hidream_server.worker.loading import load_model
 from hidream_server.worker.outbox import Outbox, first_line
-from hidream_server.worker.profiling import profile_model
 from hidream_server.worker.reports import Reports
 from hidream_server.worker.task_run import TaskRun
 from hidream_server.worker.turn import Turn
@@ -73,7 +65,7 @@ class Worker:
         kind = KINDS[load.device_type]
         self._together = Layout.parse(load.layout).ranks > 1
         self._broadcast: Broadcast[Turn] = Broadcast(kind.name, kind.backend)
-        if not self._load(load):
+        if not self._get_ready(load):
             return
         while not self._turn():
             pass
@@ -93,44 +85,17 @@ class Worker:
     def _decide(self) -> Turn | None:
         return self._dispatcher.decide(self._runs) if self._rank == 0 else None
 
-    # Loading
-
-    def _load(self, load: LoadModel) -> bool:
-        """Load the model; once all ranks are warm, rank 0 says so. On failure say why."""
-        start = time.perf_counter()
-        for stage in (self._load_weights, self._warm_up, self._profile):
-            try:
-                stage(load)
-            except Exception as error:
-                logger.exception("The model could not be loaded")
-                self._channel.send(LoadFailed(reason=first_line(error)))
-                return False
-            # Ranks read files at different speeds; collectives on devices would not wait for long.
-            self._broadcast.wait_for_all()
-        if self._rank == 0:
-            self._channel.send(
-                GroupReady(
-                    load_s=time.perf_counter() - start,
-                    memory_bytes=self._runner.memory_bytes(),
-                    profile=self._known,
-                )
-            )
+    def _get_ready(self, load: LoadModel) -> bool:
+        """Load the model, and make what works with it; return whether that was possible."""
+        loaded = load_model(load, self._rank, self._broadcast, self._channel)
+        if loaded is None:
+            return False
+        profile, self._runner = loaded.profile, loaded.runner
+        widths = Widths(profile.step_s, load.max_rows, load.max_row_tokens)
+        self._dispatcher.know(Pace(profile.step_s), widths)
+        self._reports = Reports(self._outbox, self._runner, profile.preview_map, load.checkpoint_s)
         self._loaded.set()
         return True
-
-    def _load_weights(self, load: LoadModel) -> None:
-        self._runner = _load_runner(load)
-
-    def _warm_up(self, _: LoadModel) -> None:
-        logger.info("Warm after %.2f s", self._runner.warm_up())
-
-    def _profile(self, load: LoadModel) -> None:
-        """Learn how long steps take and how latents look, unless an earlier start has."""
-        known = load.profile or profile_model(self._runner, load, self._broadcast)
-        self._known = known
-        widths = Widths(known.step_s, load.max_rows, load.max_row_tokens)
-        self._dispatcher.know(Pace(known.step_s), widths)
-        self._reports = Reports(self._outbox, self._runner, known.preview_map, load.checkpoint_s)
 
     def _read_commands(self) -> None:
         """Take in commands; end the process when there can be no more.
@@ -280,20 +245,3 @@ class Worker:
                     logger.exception("The prompts cannot be encoded")
                     os._exit(1)
                 raise
-
-
-def _load_runner(load: LoadModel) -> ModelRunner:
-    extra_path = None if load.extra_model_path is None else Path(load.extra_model_path)
-    description = describe(Path(load.model_path), extra_path)
-    kind = KINDS[load.device_type]
-    device = open_device(kind, int(os.environ["LOCAL_RANK"]))
-    place = take_place(Layout.parse(load.layout), int(os.environ["RANK"]))
-    return assemble(
-        description,
-        place,
-        device,
-        kind.mixture,
-        load.prompt_cache_bytes,
-        load.offloaded_encoders,
-        load.compile,
-    )
