@@ -38,7 +38,7 @@ def test_the_plan_names_model_and_devices():
 
 def test_the_ranks_are_told_what_was_decided():
     serving = decide(Settings(**DEMO, log_level="DEBUG", prompt_cache_mb=3))
-    profile = Profile(step_s={64: {1: 0.5}}, preview_map=[])
+    profile = Profile(step_s={64: {1: 0.5}}, beside_s={64: 0.0}, preview_map=[])
     command = serving.load_command(Layout(tp=2), profile)
     assert command.layout == "tp2"
     assert command.profile == profile

@@ -116,3 +116,21 @@ def test_a_batch_is_painted_whole(server: Server) -> None:
         assert accepted["requestId"] == accepted["task_id"]
         assert accepted["estimated_time"] > 0
         assert len(server.pictures(accepted["task_id"])) == 1
+
+
+def test_a_task_passes_others_where_its_deadline_asks_for_it(server: Server) -> None:
+    long = [server.submit(resolution="512x512", num_inference_steps=30) for _ in range(4)]
+    server.wait_status(long[0], "processing", progress=3)
+    late = server.client.post("/submit", json={"prompt": "a", "resolution": "256x256"}).json()
+    body = {"prompt": "a", "resolution": "512x512", "num_inference_steps": 30}
+    refused = server.client.post("/submit", json=body | {"deadline_s": 0.1})
+    [problem] = refused.json()["error"]["problems"]
+    least = float(problem["allowed"].removeprefix("at least ").removesuffix(" as things are"))
+    estimate = server.status(long[-1])["estimated_time"]
+    assert least < estimate
+    urgent = server.client.post("/submit", json=body | {"deadline_s": 1.5 * least})
+    assert urgent.status_code == 200, urgent.text
+    server.wait_status(urgent.json()["task_id"], "completed")
+    assert server.status(long[-1])["status"] != "completed"
+    for task_id in (*long, late["task_id"]):
+        server.client.delete(f"/tasks/{task_id}")

@@ -40,7 +40,9 @@ LOAD = LoadModel(
     max_rows=4,
     max_row_tokens=4 * 256,
     profile=Profile(
-        step_s={64: {1: 1.0, 2: 1.0, 4: 1.0}}, preview_map=[[1.0, 0.5, 0.0], [0.0] * 3]
+        step_s={64: {1: 1.0, 2: 1.0, 4: 1.0}},
+        beside_s={64: 0.0},
+        preview_map=[[1.0, 0.5, 0.0], [0.0] * 3],
     ),
 )
 

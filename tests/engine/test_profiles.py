@@ -8,7 +8,9 @@ from hidream_server.engine.profiles import Profiles
 from hidream_server.ipc.messages import Profile
 from hidream_server.store.keyed_files import KeyedFiles
 
-PROFILE = Profile(step_s={64: {1: 0.5, 2: 0.75}, 256: {1: 2.0}}, preview_map=[[1.0, 0.5, 0.0]])
+PROFILE = Profile(
+    step_s={64: {1: 0.5, 2: 0.75}, 256: {1: 2.0}}, beside_s={64: 0.0}, preview_map=[[1.0, 0.5, 0.0]]
+)
 
 
 @pytest.fixture

@@ -828,13 +828,13 @@ def test_the_ranks_are_told_whose_a_task_is_and_when_it_is_wanted(
     async def scenario(stage: Stage) -> None:
         [task] = submit(stage.queue, [params(deadline_s=60.0)], client="somebody")
         await stage.until(task.id, TaskState.COMPLETED)
-        assert (given[0].client, given[0].deadline_at) == ("somebody", task.created_at + 60.0)
+        assert (given[0].client, given[0].steps_by) == ("somebody", task.created_at + 60.0)
 
     play(scenario, FakeLauncher(curious))
 
 
 def test_what_a_group_found_out_of_a_model_is_learned(play: Callable[..., Stage]) -> None:
-    profile = Profile(step_s={64: {1: 0.5}}, preview_map=[[0.0, 0.0, 0.0]])
+    profile = Profile(step_s={64: {1: 0.5}}, beside_s={64: 0.0}, preview_map=[[0.0, 0.0, 0.0]])
 
     async def knowing(rank: FakeRank) -> None:
         await rank.hear()

@@ -39,7 +39,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.task import InferType
 from tests.support import params
 
-PROFILE = Profile(step_s={64: {1: 0.5, 2: 0.75}}, preview_map=[[1.0, 0.5, 0.0]])
+PROFILE = Profile(step_s={64: {1: 0.5, 2: 0.75}}, beside_s={64: 0.0}, preview_map=[[1.0, 0.5, 0.0]])
 COMMANDS: list[Command] = [
     LoadModel(
         model_path="/data/模型",
@@ -68,7 +68,7 @@ COMMANDS: list[Command] = [
         attempt=3,
         arrived_at=1.5,
         client="10.0.0.1",
-        deadline_at=60.5,
+        steps_by=60.5,
         params=params(infer_type=InferType.PROFILING, prompt="红"),
     ),
     CancelTask(task_id="t", attempt=3),

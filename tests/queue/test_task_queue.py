@@ -31,7 +31,7 @@ def store(tmp_path: Path):
 @pytest.fixture
 def outlook(clock: Clock) -> Outlook:
     outlook = new_outlook(clock)
-    outlook.know({64: {1: 0.5, 2: 1.0}})
+    outlook.know({64: {1: 0.5, 2: 1.0}}, {})
     return outlook
 
 
@@ -142,6 +142,30 @@ def test_a_deadline_can_be_promised_behind_a_backlog(queue, clock):
     assert queue.estimate([urgent])[0] <= 10.0
 
 
+@pytest.mark.parametrize("beside_s", [0.0, 0.7])
+def test_the_deadline_that_is_named_can_be_promised(queue, outlook, beside_s):
+    outlook.know({}, {64: beside_s})
+    submit(queue, [params()] * 6)
+    [draft] = queue.draft([params(deadline_s=1.0)])
+    least = queue.least_deadline(draft)
+    assert 4.0 + beside_s <= least <= 10.0
+    [again] = queue.draft([params(deadline_s=least)])
+    assert queue.estimate([again])[0] <= least
+
+
+def test_time_beside_the_steps_is_part_of_a_deadline(queue, outlook, clock):
+    outlook.know({}, {64: 0.7})
+    [task] = queue.draft([params(deadline_s=10.0)])
+    assert outlook.steps_by(task) == pytest.approx(clock.now + 9.3)
+    assert outlook.steps_by(queue.draft([params()])[0]) is None
+
+
+def test_what_a_size_takes_beside_its_steps_is_scaled_from_the_nearest(queue, outlook):
+    outlook.know({}, {64: 0.5})
+    [large] = queue.draft([params(width=1024, height=1024)])
+    assert queue.estimate([large])[0] == pytest.approx(4 * 4.0 + 4 * 0.5)
+
+
 def test_another_client_does_not_wait_for_a_greedy_one(queue):
     submit(queue, [params()] * 60, client="greedy")
     [other] = queue.draft([params()], client="modest")
@@ -218,7 +242,7 @@ def test_what_a_task_takes_beside_its_steps_is_learned(queue, outlook):
 
 def test_groups_share_what_waits_but_not_a_task(store, clock):
     outlook = new_outlook(clock, lanes=2)
-    outlook.know({64: {1: 0.5, 2: 1.0}})
+    outlook.know({64: {1: 0.5, 2: 1.0}}, {})
     queue = TaskQueue(store, MAX_CRASHES, outlook, clock)
     submit(queue, [params()] * 4)
     assert estimate(queue, params()) == [pytest.approx(12.0)]

@@ -35,10 +35,7 @@ def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileR
         raise TaskCancelledError(f"Task {task_id} was cancelled; it has no picture.")
     if task.state is not TaskState.COMPLETED:
         raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
-    if not 0 <= image_index < len(task.pictures):
-        raise PictureNotFoundError(
-            f"Task {task_id} has {len(task.pictures)} picture(s), numbered from 0."
-        )
+    _require_index(image_index, len(task.pictures))
     return _file(services, task.pictures[image_index], f"{task_id}_image_{image_index}.png")
 
 
@@ -48,6 +45,7 @@ def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Respon
     task = services.queue.get(task_id)
     if task is None:
         raise TaskNotFoundError(f"There is no task {task_id}.")
+    _require_index(image_index, task.params.num_images)
     data = services.previews.get(preview_key(task_id, image_index))
     if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
@@ -65,6 +63,11 @@ def image(name: str, services: ServicesDep) -> FileResponse:
     if task is None or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
     return _file(services, name)
+
+
+def _require_index(image_index: int, count: int) -> None:
+    if not 0 <= image_index < count:
+        raise PictureNotFoundError(f"The task has {count} picture(s), numbered from 0.")
 
 
 def _file(services: Services, name: str, save_as: str | None = None) -> FileResponse:

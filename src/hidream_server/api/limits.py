@@ -1,7 +1,7 @@
 """What values a request may have: one table, used to check requests and to document them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,13 +132,21 @@ class Limits:
         )
 
 
-def refuse_late(drafts: Sequence[Task], estimates: Sequence[float], batch: bool) -> None:
-    """Raise InvalidRequestError for tasks that cannot be done by their deadlines."""
+def refuse_late(
+    drafts: Sequence[Task],
+    estimates: Sequence[float],
+    least: Callable[[Task], float],
+    batch: bool,
+) -> None:
+    """Raise InvalidRequestError for tasks that cannot be done by their deadlines.
+
+    `least` says which deadline could be met.
+    """
     problems = [
         FieldProblem(
             f"requests.{index}.deadline_s" if batch else "deadline_s",
             task.params.deadline_s,
-            f"at least {tenths(estimate)} as things are",
+            f"at least {tenths(least(task))} as things are",
         )
         for index, (task, estimate) in enumerate(zip(drafts, estimates, strict=True))
         if task.params.deadline_s is not None and estimate > task.params.deadline_s

@@ -74,7 +74,7 @@ def _submit(
     # Until there are keys, an address is whom a task belongs to.
     drafts = queue.draft(requests, client=request.client.host if request.client else "")
     estimates = queue.estimate(drafts)
-    refuse_late(drafts, estimates, batch)
+    refuse_late(drafts, estimates, queue.least_deadline, batch)
     queue.submit(drafts)
     return [_answer(queue, task, s) for task, s in zip(drafts, estimates, strict=True)]
 

@@ -65,7 +65,7 @@ class _Groups:
         self._outlook = stores.outlook
         self._profiles = Profiles(stores.profiles, serving.profile_name)
         if known := self._profiles.get(str(serving.layout)):
-            self._outlook.know(known.step_s)
+            self._outlook.know(known.step_s, known.beside_s)
         self._turns = DeviceTurns(ids)
         by_project = serving.project is not None
         self._launcher = TorchrunLauncher(project_command if by_project else torchrun_command)
@@ -84,4 +84,4 @@ class _Groups:
 
     def learn(self, layout: Layout, profile: Profile) -> None:
         self._profiles.keep(str(layout), profile)
-        self._outlook.know(profile.step_s)
+        self._outlook.know(profile.step_s, profile.beside_s)

@@ -127,6 +127,10 @@ class RunningTasks:
         """
         return self._checkpoints.get(task.id) if task.crashes < 2 else None
 
+    def steps_by(self, task: Task) -> float | None:
+        """Return when a task's steps must be done, if it has a deadline."""
+        return self._outlook.steps_by(task)
+
     def take_dropped(self) -> list[Claim]:
         """Return the attempts that were dropped since the last time."""
         dropped, self._dropped = self._dropped, []

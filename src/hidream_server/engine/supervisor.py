@@ -221,7 +221,7 @@ class Supervisor:
                     arrived_at=task.arrived_at,
                     params=task.params,
                     client=task.client,
-                    deadline_at=task.deadline_at,
+                    steps_by=self._running.steps_by(task),
                     checkpoint=checkpoint,
                 )
             )

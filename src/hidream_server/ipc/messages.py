@@ -17,6 +17,8 @@ class Profile(Message, frozen=True, kw_only=True):
 
     #: Seconds of a step: by image tokens, then by rows.
     step_s: dict[int, dict[int, float]]
+    #: Seconds that a picture takes beside its steps, by image tokens.
+    beside_s: dict[int, float]
     #: How unfinished latents look: for each channel, and last for a constant, its share of red,
     #: green and blue.
     preview_map: list[list[float]]
@@ -71,8 +73,8 @@ class StartTask(Message, frozen=True, kw_only=True):
     params: TaskParams
     #: Whom it belongs to, for fair shares.
     client: str = ""
-    #: When it is wanted, in seconds since the epoch, if there is such a time.
-    deadline_at: float | None = None
+    #: When its steps must be done, in seconds since the epoch, if it has a deadline.
+    steps_by: float | None = None
     #: What a rank said of it last, if it is to go on from there.
     checkpoint: bytes | None = None
 

@@ -40,10 +40,17 @@ class Outlook:
         self._pace = Pace()
         self._widths = Widths({}, most=max_rows)
 
-    def know(self, step_s: Mapping[int, Mapping[int, float]]) -> None:
-        """Learn what the profile of the model says: seconds by image tokens, then by rows."""
+    def know(
+        self, step_s: Mapping[int, Mapping[int, float]], beside_s: Mapping[int, float]
+    ) -> None:
+        """Learn what the profile of the model says.
+
+        Seconds of steps by image tokens, then by rows; seconds beside them by image tokens. What
+        was measured while serving counts more.
+        """
         with self._lock:
             self._pace.learn(step_s)
+            self._beside_s = {**beside_s, **self._beside_s}
             self._widths = Widths(step_s, most=self._max_rows)
 
     def stepped(self, task: Task, steps_done: int, rows: int, seconds: float) -> None:
@@ -93,8 +100,7 @@ class Outlook:
             self._places,
         )
         return {
-            task.id: left[number] + self._beside_s.get(self._tokens(task.params), 0.0)
-            for number, task in enumerate(tasks)
+            task.id: left[number] + self._beside(task.params) for number, task in enumerate(tasks)
         }
 
     def _active(self, number: int, task: Task) -> ActiveTask:
@@ -110,8 +116,24 @@ class Outlook:
             shape=self._tokens(params),
             image_rows=params.image_rows,
             client=task.client,
-            deadline_s=task.deadline_at,
+            deadline_s=self._steps_by(task),
         )
+
+    def steps_by(self, task: Task) -> float | None:
+        """Return when a task's steps must be done for it to be in time, if it has a deadline."""
+        with self._lock:
+            return self._steps_by(task)
+
+    def _steps_by(self, task: Task) -> float | None:
+        return None if task.deadline_at is None else task.deadline_at - self._beside(task.params)
+
+    def _beside(self, params: TaskParams) -> float:
+        """Return what a task takes beside its steps; scaled from the nearest that is known."""
+        if not self._beside_s:
+            return 0.0
+        tokens = self._tokens(params)
+        nearest = min(self._beside_s, key=lambda known: (abs(known - tokens), known))
+        return self._beside_s[nearest] * tokens / nearest
 
     def _step_s(self, params: TaskParams) -> float:
         return self._pace.step_s(self._tokens(params), params.image_rows)

@@ -28,6 +28,8 @@ _DRAWN_SEED_BITS = 32
 _HORIZON = 64
 #: What is longer is no address and no key of ours.
 _CLIENT_CHARS = 64
+#: Deadlines that are tried to find one that can be met, by how long the steps take alone.
+_DEADLINES_TRIED = (1.2, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)
 #: A forecast that is asked for again and again is made anew after so many seconds.
 _FRESH_S = 1.0
 
@@ -113,6 +115,22 @@ class TaskQueue:
             max(ahead.left_s[task.id], self._behind_s(task.due, ahead, task.params.cost))
             for task in drafts
         ]
+
+    def least_deadline(self, draft: Task) -> float:
+        """Return the seconds after which a task could be promised, about; at most the estimate."""
+        [late] = self.estimate([self._with_deadline(draft, None)])
+        for factor in _DEADLINES_TRIED:
+            wanted = factor * self._outlook.alone_s(draft.params)
+            if wanted >= late:
+                break
+            [promised] = self.estimate([self._with_deadline(draft, wanted)])
+            if promised <= wanted:
+                return wanted
+        return late
+
+    def _with_deadline(self, draft: Task, deadline_s: float | None) -> Task:
+        params = replace(draft.params, deadline_s=deadline_s)
+        return self._task(params, draft.client, draft.created_at)
 
     def seconds_left(self, task: Task) -> float | None:
         """Return the seconds until a task will be done, None if it has ended."""

@@ -85,5 +85,5 @@ class Dispatcher:
             shape=run.tokens,
             image_rows=run.image_rows,
             client=run.start.client,
-            deadline_s=run.start.deadline_at,
+            deadline_s=run.start.steps_by,
         )

@@ -4,9 +4,11 @@ All ranks of a group do so together; rank 0's watch counts.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from hidream_server.ipc.messages import LoadModel, Profile
+from hidream_server.pipeline.png import encode_png
 from hidream_server.scheduling.widths import WIDEST, profile
 from hidream_server.task import TaskParams
 from hidream_server.worker.broadcast import Broadcast
@@ -20,7 +22,7 @@ _STEPS = 3
 
 def profile_model(runner: ModelRunner, load: LoadModel, ranks: Broadcast[Any]) -> Profile:
     """Return the profile; raises what a step of one row raises."""
-    step_s = {}
+    step_s, beside_s = {}, {}
     for side in _SIDES:
         picture = _unguided(side)
         tokens = runner.tokens(picture)
@@ -30,8 +32,9 @@ def profile_model(runner: ModelRunner, load: LoadModel, ranks: Broadcast[Any]) -
             return ranks.share(_seconds(runner, picture, rows))
 
         step_s[tokens] = profile(measure, most)
+        beside_s[tokens] = ranks.share(_beside(runner, picture))
     preview_map = runner.fit_preview_map() if runner.decodes else []
-    return Profile(step_s=step_s, preview_map=ranks.share(preview_map))
+    return Profile(step_s=step_s, beside_s=beside_s, preview_map=ranks.share(preview_map))
 
 
 def _unguided(side: int) -> TaskParams:
@@ -45,6 +48,15 @@ def _unguided(side: int) -> TaskParams:
         num_images=1,
         seed=0,
     )
+
+
+def _beside(runner: ModelRunner, picture: TaskParams) -> float:
+    """Return the seconds of encoding a prompt and, on rank 0, of making a picture into a file."""
+    start = time.perf_counter()
+    [image] = runner.begin(replace(picture, prompt=f"{picture.width} by {picture.height}"))
+    if runner.decodes:
+        encode_png(runner.decode(image), {})
+    return time.perf_counter() - start
 
 
 def _seconds(runner: ModelRunner, picture: TaskParams, rows: int) -> float:
