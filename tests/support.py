@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from sqlalchemy import Engine
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
@@ -59,6 +60,12 @@ def submit(queue: TaskQueue, requests: list[TaskParams], client: str = "") -> li
     drafts = queue.draft(requests, client)
     queue.submit(drafts)
     return drafts
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the peak signal-to-noise ratio of two pictures in dB; infinite for equal ones."""
+    error = float(np.mean((one.astype(float) - other.astype(float)) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 def demo_copy(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 _SIGNATURE = (
     "npu_grouped_matmul(Tensor[] x, Tensor[] weight, *, Tensor[]? bias=None,"
@@ -42,8 +42,8 @@ def npu_calls() -> Iterator[list[Tensor]]:
         matrices = weight[0][group.clamp(max=len(group_list) - 1)]
         return [torch.einsum("mk,mkn->mn", x[0], matrices)]
 
-    library = torch.library.Library("npu", "FRAGMENT")
-    library.define(_SIGNATURE)
-    library.impl("npu_grouped_matmul", record, "CompositeExplicitAutograd")
+    operators = library.Library("npu", "FRAGMENT")
+    operators.define(_SIGNATURE)
+    operators.impl("npu_grouped_matmul", record, "CompositeExplicitAutograd")
     yield calls
-    library._destroy()
+    operators._destroy()

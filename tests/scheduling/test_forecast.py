@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hidream_server.scheduling.active_task import ActiveTask
-from hidream_server.scheduling.forecast import FOLLOWED, TURNS, forecast
+from hidream_server.scheduling.forecast import FOLLOWED, TURNS, Group, forecast
 from hidream_server.scheduling.places import next_place
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.simulator import Policy, serve
@@ -39,7 +39,7 @@ def backlog(drawn: list[tuple], clients: str = "a") -> list[ActiveTask]:
 
 
 def ahead(tasks: list[ActiveTask], widths=SHARED, places: int = PLACES) -> dict[int, float]:
-    return forecast([], tasks, widths, PACE, FairShares(), 0.0, places)
+    return forecast([], tasks, Group(widths, PACE, FairShares(), places), 0.0)
 
 
 def by_steps(tasks: list[ActiveTask], widths=SHARED) -> dict[int, float]:
@@ -88,7 +88,7 @@ def test_with_several_clients_that_have_much_to_do_it_is_near(widths):
 def test_the_shares_are_left_as_they_were():
     shares = FairShares()
     tasks = backlog([([5], 64, 1, 0), ([9], 64, 1, 0)], clients="ab")
-    forecast(tasks, [], SHARED, PACE, shares, 0.0, PLACES)
+    forecast(tasks, [], Group(SHARED, PACE, shares, PLACES), 0.0)
     assert set(shares.start_tags({"a": 0.0, "b": 0.0}).values()) == {0.0}
 
 

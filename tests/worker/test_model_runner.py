@@ -21,7 +21,7 @@ from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
 from tests.reference import reference_picture, stock_pipeline
-from tests.support import params
+from tests.support import params, psnr
 
 
 @cache
@@ -34,12 +34,6 @@ def runner(model: Path) -> ModelRunner:
 @cache
 def stock(model: Path) -> HiDreamImagePipeline:
     return stock_pipeline(model, DEMO_EXTRA_MODEL_PATH)
-
-
-def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the peak signal-to-noise ratio in dB; infinite for equal pictures."""
-    error = np.mean((one.astype(float) - other.astype(float)) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def paint(model: Path, task: TaskParams) -> list[NDArray[np.uint8]]:

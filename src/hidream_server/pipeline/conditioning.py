@@ -52,7 +52,9 @@ class Conditioning:
 
     @classmethod
     def stack(cls, parts: list["Conditioning"]) -> "Conditioning":
-        """Put rows one after another."""
+        """Put rows one after another; a part by itself is not copied."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             pooled=torch.cat([part.pooled for part in parts]),
             t5=torch.cat([part.t5 for part in parts]),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hidream_server.scheduling.active_task import ActiveTask
-from hidream_server.scheduling.forecast import forecast
+from hidream_server.scheduling.forecast import Group, forecast
 from hidream_server.scheduling.pace import Pace
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
@@ -90,31 +90,21 @@ class Outlook:
     def _lane(self, running: Sequence[Task], queued: Sequence[Task]) -> dict[str, float]:
         tasks = [*running, *queued]
         active = [self._active(number, task) for number, task in enumerate(tasks)]
-        left = forecast(
-            active[: len(running)],
-            active[len(running) :],
-            self._widths,
-            self._pace,
-            FairShares(),
-            self._clock(),
-            self._places,
-        )
+        group = Group(self._widths, self._pace, FairShares(), self._places)
+        left = forecast(active[: len(running)], active[len(running) :], group, self._clock())
         return {
             task.id: left[number] + self._beside(task.params) for number, task in enumerate(tasks)
         }
 
     def _active(self, number: int, task: Task) -> ActiveTask:
-        params, step_s = task.params, self._step_s(task.params)
         done = max(task.steps_done, self._steps_done.get(task.id, 0))
-        return ActiveTask(
+        return ActiveTask.of(
+            task.params,
             number=number,
             arrived_s=task.arrived_at,
-            head_start_s=params.priority.head_start_s,
-            step_s=step_s,
-            image_steps=_image_steps(params, done),
-            total_s=params.total_steps * step_s,
-            shape=self._tokens(params),
-            image_rows=params.image_rows,
+            image_steps=_image_steps(task.params, done),
+            shape=self._tokens(task.params),
+            pace=self._pace,
             client=task.client,
             deadline_s=self._steps_by(task),
         )

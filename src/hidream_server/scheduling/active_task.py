@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from hidream_server.scheduling.pace import Pace
+from hidream_server.task import TaskParams
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveTask:
@@ -27,6 +30,34 @@ class ActiveTask:
     client: str = ""
     #: Seconds since the epoch.
     deadline_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        params: TaskParams,
+        *,
+        number: int,
+        arrived_s: float,
+        image_steps: tuple[int, ...],
+        shape: int,
+        pace: Pace,
+        client: str,
+        deadline_s: float | None,
+    ) -> "ActiveTask":
+        """Return what is known of a task from what was asked for, as it has come so far."""
+        step_s = pace.step_s(shape, params.image_rows)
+        return cls(
+            number=number,
+            arrived_s=arrived_s,
+            head_start_s=params.priority.head_start_s,
+            step_s=step_s,
+            image_steps=image_steps,
+            total_s=params.total_steps * step_s,
+            shape=shape,
+            image_rows=params.image_rows,
+            client=client,
+            deadline_s=deadline_s,
+        )
 
     @property
     def steps_left(self) -> int:

@@ -5,6 +5,7 @@ Pure numbers; goes from one change of mind to the next instead of from step to s
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, inf
 
@@ -23,24 +24,32 @@ FOLLOWED = 32
 TURNS = 128
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a worker group goes by."""
+
+    widths: Widths
+    pace: Pace
+    shares: FairShares
+    #: Tasks that it has on hand.
+    places: int
+
+
 def forecast(
     active: Iterable[ActiveTask],
     waiting: Sequence[ActiveTask],
-    widths: Widths,
-    pace: Pace,
-    shares: FairShares,
+    group: Group,
     now: float,
-    places: int,
 ) -> dict[int, float]:
     """Return the seconds from now until each task is done, by its number.
 
-    `waiting` join as there are `places` for them. It is what the policy will
-    do, step by step, for the first FOLLOWED of them; where several clients have more than TURNS
-    steps to do, it is near that only.
+    `waiting` join as there are places for them. It is what the policy will do, step by step, for
+    the first FOLLOWED of them; where several clients have more than TURNS steps to do, it is near
+    that only.
     """
     in_turn = _in_turn(waiting)
     followed, rest = in_turn[:FOLLOWED], in_turn[FOLLOWED:]
-    course = _Course(active, followed, widths, pace, shares, now, places)
+    course = _Course(active, followed, group, now)
     work_s = sum(task.remaining_s for task in (*course.tasks.values(), *followed))
     done = {number: at - now for number, at in course.run()}
     elapsed_s = max(done.values(), default=0.0)
@@ -69,19 +78,14 @@ class _Course:
         self,
         active: Iterable[ActiveTask],
         waiting: Sequence[ActiveTask],
-        widths: Widths,
-        pace: Pace,
-        shares: FairShares,
+        group: Group,
         now: float,
-        places: int,
     ) -> None:
         self.tasks = {task.number: task for task in active}
         self._waiting = list(waiting)
-        self._widths = widths
-        self._pace = pace
-        self._shares = shares.copy()
+        self._group = group
+        self._shares = group.shares.copy()
         self._now = now
-        self._places = places
         steps = sum(task.steps_left for task in (*self.tasks.values(), *waiting))
         self._turn = ceil(steps / TURNS)
 
@@ -89,9 +93,9 @@ class _Course:
         """Yield the number of each task and when it ends."""
         self._admit()
         while self.tasks:
-            step = next_step(self.tasks.values(), self._widths, self._shares, self._now)
+            step = next_step(self.tasks.values(), self._group.widths, self._shares, self._now)
             leader = self.tasks[step[0].number]
-            step_s = self._pace.step_s(leader.shape, sum(share.rows for share in step))
+            step_s = self._group.pace.step_s(leader.shape, sum(share.rows for share in step))
             steps = self._unchanged(step, step_s)
             self._now += steps * step_s
             charge(step, self._shares, steps * step_s)
@@ -104,7 +108,7 @@ class _Course:
             self._admit()
 
     def _admit(self) -> None:
-        while task := next_place(self._waiting, self.tasks.values(), self._places):
+        while task := next_place(self._waiting, self.tasks.values(), self._group.places):
             self._waiting.remove(task)
             self.tasks[task.number] = task
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hidream_server.ipc.messages import CancelTask, Command, StartTask, Stop
-from hidream_server.scheduling.active_task import ActiveTask
+from hidream_server.scheduling.active_task import ActiveTask, Share
 from hidream_server.scheduling.pace import Pace
-from hidream_server.scheduling.policy import next_step
+from hidream_server.scheduling.policy import charge, next_step
 from hidream_server.scheduling.shares import FairShares
 from hidream_server.scheduling.widths import Widths
 from hidream_server.worker.task_run import TaskRun
@@ -63,27 +63,22 @@ class Dispatcher:
 
     def stepped(self, runs: Sequence[TaskRun], seconds: float) -> None:
         """Take note of how long a step took; each image of a run in it is named once."""
-        rows = sum(run.image_rows for run in runs)
-        self._pace.measured(runs[0].tokens, rows, seconds)
-        for run in runs:
-            self._shares.charge(run.start.client, seconds * run.image_rows / rows)
+        step = [Share(run.number, 1, run.image_rows, run.start.client) for run in runs]
+        self._pace.measured(runs[0].tokens, sum(share.rows for share in step), seconds)
+        charge(step, self._shares, seconds)
 
     def too_wide(self, runs: Sequence[TaskRun]) -> None:
         """Take note that there was no memory for a step of so many rows."""
         self._widths.limit(runs[0].tokens, sum(run.image_rows for run in runs))
 
     def _active(self, run: TaskRun) -> ActiveTask:
-        params = run.start.params
-        step_s = self._pace.step_s(run.tokens, run.image_rows)
-        return ActiveTask(
+        return ActiveTask.of(
+            run.start.params,
             number=run.number,
             arrived_s=run.start.arrived_at,
-            head_start_s=params.priority.head_start_s,
-            step_s=step_s,
             image_steps=run.image_steps,
-            total_s=params.total_steps * step_s,
             shape=run.tokens,
-            image_rows=run.image_rows,
+            pace=self._pace,
             client=run.start.client,
             deadline_s=run.start.steps_by,
         )
