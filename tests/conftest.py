@@ -1,11 +1,13 @@
 """Fixtures shared by the tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.postgresql import Postgresql
 from tests.support import fast_copy
 
 # Before torch is imported. One thread, here and in every server that a test starts: sums are then
@@ -21,6 +23,13 @@ settings.load_profile("unhurried")
 def fast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Fast-style checkpoint (FlowMatchLCM); its Llama lies beside it as Llama-Demo."""
     return fast_copy(tmp_path_factory.mktemp("fast"))
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]:
+    """A PostgreSQL server that is there for all tests; they make databases of their own."""
+    with Postgresql(tmp_path_factory.mktemp("postgresql") / "data") as server:
+        yield server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

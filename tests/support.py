@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from sqlalchemy import Engine
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.outlook import Outlook
+from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.database import open_database
+from hidream_server.store.database import Database, open_sqlite
+from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskParams
 
 PARAMS = TaskParams(
@@ -53,6 +55,17 @@ def tokens(task: TaskParams) -> int:
 def new_outlook(clock: Callable[[], float] = time.time, places: int = 8, lanes: int = 1) -> Outlook:
     """Return an outlook on groups that give every image its steps to itself."""
     return Outlook(tokens, places, max_rows=1, lanes=lanes, clock=clock)
+
+
+def new_queue(
+    store: TaskStore,
+    outlook: Outlook | None = None,
+    clock: Callable[[], float] = time.time,
+    max_crashes: int = 3,
+    bounds: Bounds = NO_BOUNDS,
+) -> TaskQueue:
+    prospects = Prospects(store, outlook or new_outlook(clock), clock)
+    return TaskQueue(store, prospects, max_crashes, bounds, clock)
 
 
 def submit(queue: TaskQueue, requests: list[TaskParams], client: str = "") -> list[Task]:
@@ -113,12 +126,12 @@ def edit_json(path: Path, **changes: object) -> None:
 def _empty_database() -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "tasks.db"
-        open_database(path).dispose()
+        open_sqlite(path).dispose()
         return path.read_bytes()
 
 
-def new_database(path: Path) -> Engine:
-    """Return an engine on a new database; all that are made in one run share one migration."""
+def new_database(path: Path) -> Database:
+    """Return a new database; all that are made in one run share one migration."""
     if not path.exists():
         path.write_bytes(_empty_database())
-    return open_database(path)
+    return open_sqlite(path)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 class HiDreamError(Exception):
     """Something went wrong in HiDream Server."""
 
+    #: After so many seconds another try may succeed; None where none will.
+    retry_after_s: float | None = None
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (self.__doc__ or "").strip())
 
@@ -134,8 +137,38 @@ class PictureNotFoundError(RequestError):
     """There is no such picture."""
 
 
+class RequestReusedError(RequestError):
+    """This name was given to another request before."""
+
+
+class PictureExpiredError(RequestError):
+    """The pictures of this task were deleted: they were kept as long as this server keeps any."""
+
+
+class OverloadError(RequestError):
+    """There is too much work already."""
+
+    def __init__(self, message: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFullError(OverloadError):
+    """The queue has no place."""
+
+
+class ClientQueueFullError(OverloadError):
+    """This client has as many tasks queued as it may."""
+
+
+class RateLimitedError(OverloadError):
+    """This client has asked for as many images as it may in a minute."""
+
+
 class StoreUnavailableError(HiDreamError):
-    """The task database cannot be reached or written."""
+    """The task database does not answer; nothing is lost, try again soon."""
+
+    retry_after_s = 2.0
 
 
 class EngineError(HiDreamError):

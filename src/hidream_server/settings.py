@@ -121,6 +121,12 @@ class Settings(BaseModel):
         pattern="^https?://[^/]+",
     )
     data_dir: Path = _option(Path("var"), "folder for the task database and the pictures")
+    database_url: str | None = _option(
+        None,
+        "task database, like postgresql://user:password@host/name (default: a SQLite file in the"
+        " data folder)",
+        pattern="^postgresql://",
+    )
     log_dir: Path = _option(Path("logs"), "folder for the log files")
     log_level: str = _option(
         "INFO", "DEBUG, INFO, WARNING or ERROR", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
@@ -131,6 +137,36 @@ class Settings(BaseModel):
     max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)
     max_images_per_prompt: int = _option(8, "most images of a task", ge=1)
     max_batch_requests: int = _option(64, "most requests of one batch_submit", ge=1)
+    max_queue_length: int = _option(
+        1000, "most tasks queued, above which submissions are refused; 0 for no bound", ge=0
+    )
+    max_queued_per_client: int = _option(
+        0, "most tasks that one client may have queued; 0 for no bound", ge=0
+    )
+    max_running_per_client: int = _option(
+        0, "most tasks of one client that run at once; 0 for no bound", ge=0
+    )
+    max_images_per_minute: int = _option(
+        0, "most images that one client may ask for in a minute; 0 for no bound", ge=0
+    )
+    queue_timeout_s: float = _option(
+        0.0, "a task not started after so long is failed, in seconds; 0 for never", ge=0
+    )
+    run_timeout_s: float = _option(
+        0.0, "a task running for so long is failed, in seconds; 0 for never", ge=0
+    )
+    keep_pictures_days: float = _option(
+        30.0, "how long pictures are kept, in days; 0 for ever", ge=0
+    )
+    keep_pictures_gb: float = _option(
+        50.0, "most room for pictures, beyond which the oldest go, in GiB; 0 for no bound", ge=0
+    )
+    keep_tasks_days: float = _option(
+        90.0,
+        "how long tasks are known after their end, and never shorter than their pictures, in days;"
+        " 0 for ever",
+        ge=0,
+    )
     max_running: int = _option(
         8,
         "tasks that a worker group has on hand at once; it changes between them at every step, so"

@@ -3,8 +3,16 @@
 Pure and frozen: knows nothing of storage, HTTP, devices or processes.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+_TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_task_id(text: str) -> bool:
+    """Tell whether this may be the id of a task, a UUID in its usual form."""
+    return _TASK_ID.fullmatch(text) is not None
 
 
 class TaskState(StrEnum):
@@ -22,7 +30,7 @@ class TaskState(StrEnum):
 
 #: The one table of legal transitions. processing → queued is a task handed back.
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
-    TaskState.QUEUED: frozenset({TaskState.PROCESSING, TaskState.CANCELLED}),
+    TaskState.QUEUED: frozenset({TaskState.PROCESSING, TaskState.FAILED, TaskState.CANCELLED}),
     TaskState.PROCESSING: frozenset(
         {TaskState.QUEUED, TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
     ),
@@ -116,6 +124,8 @@ class Task:
     created_at: float
     #: Whom it belongs to, for fair shares.
     client: str = ""
+    #: Of the request that it was asked for with, by which a repetition is known.
+    digest: str = ""
     #: The queue's order: when it counts as submitted, and later the more work it is.
     due: float = 0.0
     started_at: float | None = None
@@ -126,6 +136,8 @@ class Task:
     crashes: int = 0
     steps_done: int = 0
     pictures: tuple[str, ...] = ()
+    #: When its pictures were deleted, if they were.
+    expired_at: float | None = None
     error: str = ""
     #: Seconds by stage (encode, denoise, decode, save).
     timings: dict[str, float] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task
 from tests.api.support import Engine
-from tests.support import new_database, new_outlook
+from tests.support import new_database, new_queue
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def services(tmp_path: Path, model, engine: Engine) -> Iterator[Services]:
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        queue=TaskQueue(TaskStore(database), settings.max_crashes, new_outlook()),
+        queue=new_queue(TaskStore(database)),
         pictures=PictureFolder(tmp_path / "pictures"),
         previews=KeyedFiles(tmp_path / "previews"),
         health=lambda: engine.now,

@@ -16,6 +16,7 @@ ANSWER_FIELDS = {
     "message",
 }
 STATUS_FIELDS = {
+    "pictures_expired",
     *("task_id", "requestId", "status", "progress", "result_urls", "error", "created_at"),
     *("started_at", "completed_at", "processing_time", "attempt", "seeds", "timings"),
     *("estimated_time", "queue_position"),
@@ -99,6 +100,7 @@ def test_the_status_of_a_queued_task(client):
         "status": "queued",
         "progress": 0,
         "result_urls": [],
+        "pictures_expired": False,
         "error": "",
         "started_at": None,
         "completed_at": None,
@@ -111,7 +113,7 @@ def test_the_status_of_a_queued_task(client):
 
 def test_the_progress_follows_the_steps(client, queue, running):
     task = running(num_inference_steps=10, num_images_per_prompt=2)
-    queue.beat((task.id, task.attempt), 5)
+    queue.beat({(task.id, task.attempt): 5})
     status = client.get(f"/status/{task.id}").json()
     assert (status["status"], status["progress"]) == ("processing", 25)
     assert status["started_at"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hidream_server.engine.health import EngineHealth, EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.replicas import Replicas, combined
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
@@ -14,23 +15,24 @@ from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.ipc.messages import GroupReady, StartTask
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.database import open_database
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import TaskState
 from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
-from tests.support import new_outlook, params, submit
+from tests.support import new_database, new_outlook, new_queue, params, submit
 
 
 def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervisor:
     def new_group(_layout: Layout) -> WorkerGroup:
         return WorkerGroup(launcher, 1, {}, LOAD)
 
+    patient = PatientQueue(queue, "replicas")
     return Supervisor(
         queue,
+        patient,
         RunningTasks(
-            queue,
+            patient,
             PictureFolder(folder / "pictures"),
             KeyedFiles(folder / "checkpoints"),
             KeyedFiles(folder / "previews"),
@@ -59,8 +61,8 @@ def meeting(parties: int) -> tuple[Callable[[FakeRank], object], Counter[int]]:
 
 def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> None:
     async def main() -> None:
-        store = TaskStore(open_database(tmp_path / "tasks.db"))
-        queue = TaskQueue(store, max_crashes=3, outlook=new_outlook())
+        store = TaskStore(new_database(tmp_path / "tasks.db"))
+        queue = new_queue(store)
         script, done = meeting(3)
         supervisors = [a_replica(queue, tmp_path, FakeLauncher(script)) for _ in range(3)]
         engine = Replicas(supervisors)

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hidream_server.engine.health import EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
@@ -31,7 +31,6 @@ from hidream_server.ipc.messages import (
 )
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.database import open_database
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
@@ -44,7 +43,7 @@ from tests.engine.fake_ranks import (
     frame,
     well_behaved,
 )
-from tests.support import Clock, new_outlook, params, submit
+from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
 
 DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
 
@@ -67,8 +66,9 @@ class Stage:
         #: Of each group that was started.
         self.layouts: list[str] = []
         self.outlook = new_outlook()
-        store = TaskStore(open_database(folder / "tasks.db"))
-        self.queue = TaskQueue(store, max_crashes=3, outlook=self.outlook)
+        store = TaskStore(new_database(folder / "tasks.db"))
+        self.queue = new_queue(store, self.outlook)
+        patient = PatientQueue(self.queue, "stage")
         self.pictures = PictureFolder(folder / "pictures")
         self.checkpoints = KeyedFiles(folder / "checkpoints")
         self.previews = KeyedFiles(folder / "previews")
@@ -76,7 +76,8 @@ class Stage:
         self.learned: dict[str, Profile] = {}
         self.supervisor = Supervisor(
             self.queue,
-            RunningTasks(self.queue, self.pictures, self.checkpoints, self.previews, self.outlook),
+            patient,
+            RunningTasks(patient, self.pictures, self.checkpoints, self.previews, self.outlook),
             self.new_group,
             LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
@@ -403,7 +404,7 @@ def test_a_database_that_does_not_answer_costs_no_task(
 
     async def scenario(stage: Stage) -> None:
         task = await stage.until(stage.submit(), TaskState.COMPLETED)
-        assert (task.attempt, task.crashes) == (2, 0)
+        assert (task.attempt, task.crashes) == (1, 0)
 
     play(scenario, FakeLauncher())
 
@@ -591,7 +592,7 @@ def test_a_task_that_was_taken_away_is_left_by_the_ranks(play: Callable[..., Sta
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit()
         await at_work.wait()
-        assert TaskStore(open_database(stage.folder / "tasks.db")).cancel(task_id, 1.0)
+        assert TaskStore(new_database(stage.folder / "tasks.db")).cancel(task_id, 1.0)
         gone.set()
         await left.wait()
 
@@ -860,10 +861,9 @@ def test_step_times_are_learned_and_make_better_estimates(play: Callable[..., St
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit(num_inference_steps=4)
         await stage.until(task_id, TaskState.PROCESSING)
-        while (stage.queue.seconds_left(stage.task(task_id)) or 0) < 80:
+        while (stage.queue.prospects.seconds_left(stage.task(task_id)) or 0) < 80:
             await asyncio.sleep(0.02)
-            stage.queue._ahead = replace(stage.queue._ahead, left_s={})
-        assert stage.queue.seconds_left(stage.task(task_id)) == pytest.approx(90, abs=1)
+        assert stage.queue.prospects.seconds_left(stage.task(task_id)) == pytest.approx(90, abs=1)
         assert stage.queue.cancel(task_id)
 
     play(scenario, FakeLauncher(measured))

@@ -11,7 +11,7 @@ from hidream_server.queue.task_queue import LEASE_S, TaskQueue, draw_seed
 from hidream_server.scheduling.policy import AGEING
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Priority, Task, TaskParams, TaskState
-from tests.support import Clock, new_database, new_outlook, params, submit
+from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
 
 MAX_CRASHES = 3
 
@@ -37,7 +37,7 @@ def outlook(clock: Clock) -> Outlook:
 
 @pytest.fixture
 def queue(store: TaskStore, outlook: Outlook, clock: Clock) -> TaskQueue:
-    return TaskQueue(store, MAX_CRASHES, outlook, clock)
+    return new_queue(store, outlook, clock, MAX_CRASHES)
 
 
 def claim(queue: TaskQueue) -> Task:
@@ -75,7 +75,7 @@ def test_listeners_hear_of_a_submission_once_and_after_it_is_kept(queue, store):
 
 
 def test_listeners_hear_nothing_of_a_submission_that_failed(queue, store, monkeypatch):
-    def fail(_tasks: object) -> None:
+    def fail(*_arguments: object) -> None:
         raise OSError("disk full")
 
     heard = []
@@ -139,7 +139,7 @@ def test_a_deadline_can_be_promised_behind_a_backlog(queue, clock):
     submit(queue, [params()] * 60)
     clock.now += 100
     [urgent] = queue.draft([params(deadline_s=10.0)])
-    assert queue.estimate([urgent])[0] <= 10.0
+    assert queue.prospects.estimate([urgent])[0] <= 10.0
 
 
 @pytest.mark.parametrize("beside_s", [0.0, 0.7])
@@ -147,10 +147,10 @@ def test_the_deadline_that_is_named_can_be_promised(queue, outlook, beside_s):
     outlook.know({}, {64: beside_s})
     submit(queue, [params()] * 6)
     [draft] = queue.draft([params(deadline_s=1.0)])
-    least = queue.least_deadline(draft)
+    least = queue.prospects.least_deadline(draft)
     assert 4.0 + beside_s <= least <= 10.0
     [again] = queue.draft([params(deadline_s=least)])
-    assert queue.estimate([again])[0] <= least
+    assert queue.prospects.estimate([again])[0] <= least
 
 
 def test_time_beside_the_steps_is_part_of_a_deadline(queue, outlook, clock):
@@ -163,13 +163,13 @@ def test_time_beside_the_steps_is_part_of_a_deadline(queue, outlook, clock):
 def test_what_a_size_takes_beside_its_steps_is_scaled_from_the_nearest(queue, outlook):
     outlook.know({}, {64: 0.5})
     [large] = queue.draft([params(width=1024, height=1024)])
-    assert queue.estimate([large])[0] == pytest.approx(4 * 4.0 + 4 * 0.5)
+    assert queue.prospects.estimate([large])[0] == pytest.approx(4 * 4.0 + 4 * 0.5)
 
 
 def test_another_client_does_not_wait_for_a_greedy_one(queue):
     submit(queue, [params()] * 60, client="greedy")
     [other] = queue.draft([params()], client="modest")
-    assert queue.estimate([other])[0] < 60
+    assert queue.prospects.estimate([other])[0] < 60
 
 
 # Cancelling
@@ -177,7 +177,7 @@ def test_another_client_does_not_wait_for_a_greedy_one(queue):
 
 def test_a_cancelled_task_is_told_once_to_all_who_listen(queue, clock):
     heard: list[str] = []
-    queue.on_cancel(heard.append)
+    queue.on_end(heard.append)
     waiting, running = submit(queue, [params(), params()])
     claim(queue)
     for task in (waiting, running):
@@ -192,7 +192,7 @@ def test_a_cancelled_task_is_told_once_to_all_who_listen(queue, clock):
 
 
 def estimate(queue: TaskQueue, *asked: TaskParams) -> list[float]:
-    return queue.estimate(queue.draft(asked))
+    return queue.prospects.estimate(queue.draft(asked))
 
 
 def test_a_task_that_finds_nothing_before_it_takes_its_own_time(queue):
@@ -218,12 +218,12 @@ def test_steps_that_are_done_are_not_counted_again(queue, outlook, clock):
     submit(queue, [params(num_inference_steps=10)])
     running = claim(queue)
     outlook.stepped(running, steps_done=6, rows=2, seconds=1.0)
-    assert queue.seconds_left(running) == pytest.approx(4.0)
+    assert queue.prospects.seconds_left(running) == pytest.approx(4.0)
     clock.now += 0.5
-    assert queue.seconds_left(running) == pytest.approx(3.5)
+    assert queue.prospects.seconds_left(running) == pytest.approx(3.5)
     outlook.stepped(running, steps_done=9, rows=2, seconds=1.0)
     clock.now += 0.6
-    assert queue.seconds_left(running) == pytest.approx(1.0)
+    assert queue.prospects.seconds_left(running) == pytest.approx(1.0)
 
 
 def test_the_estimate_follows_measured_steps(queue, outlook):
@@ -231,19 +231,19 @@ def test_the_estimate_follows_measured_steps(queue, outlook):
     for _ in range(200):
         outlook.stepped(task, steps_done=1, rows=2, seconds=0.25)
     outlook.forget(task.id)
-    assert queue.estimate([task]) == [pytest.approx(1.0, rel=0.01)]
+    assert queue.prospects.estimate([task]) == [pytest.approx(1.0, rel=0.01)]
 
 
 def test_what_a_task_takes_beside_its_steps_is_learned(queue, outlook):
     [task] = queue.draft([params()])
     outlook.completed(task, beside_s=0.5)
-    assert queue.estimate([task]) == [pytest.approx(4.5)]
+    assert queue.prospects.estimate([task]) == [pytest.approx(4.5)]
 
 
 def test_groups_share_what_waits_but_not_a_task(store, clock):
     outlook = new_outlook(clock, lanes=2)
     outlook.know({64: {1: 0.5, 2: 1.0}}, {})
-    queue = TaskQueue(store, MAX_CRASHES, outlook, clock)
+    queue = new_queue(store, outlook, clock, MAX_CRASHES)
     submit(queue, [params()] * 4)
     assert estimate(queue, params()) == [pytest.approx(12.0)]
 
@@ -255,16 +255,16 @@ def test_a_long_queue_is_estimated_by_its_cost_beyond_the_horizon(queue):
 
 def test_a_position_is_how_many_queued_tasks_are_before(queue):
     first, second, short = submit(queue, [params(), params(), params(num_inference_steps=1)])
-    assert [queue.position(task) for task in (first, second, short)] == [1, 2, 0]
-    assert queue.position(claim(queue)) is None
-    assert queue.seconds_left(short) == pytest.approx(1.0)
+    assert [queue.prospects.position(task) for task in (first, second, short)] == [1, 2, 0]
+    assert queue.prospects.position(claim(queue)) is None
+    assert queue.prospects.seconds_left(short) == pytest.approx(1.0)
 
 
 def test_a_task_that_has_ended_has_no_time_left(queue):
     submit(queue, [params()])
     running = claim(queue)
     assert queue.complete((running.id, running.attempt), [], {})
-    assert queue.seconds_left(queue.get(running.id)) is None
+    assert queue.prospects.seconds_left(queue.get(running.id)) is None
 
 
 # Claims
@@ -282,7 +282,7 @@ def test_a_beat_keeps_the_claim_and_records_progress(queue, store, clock):
     submit(queue, [params()])
     task = claim(queue)
     clock.now += LEASE_S - 1
-    assert queue.beat((task.id, task.attempt), 2)
+    assert queue.beat({(task.id, task.attempt): 2}) == set()
     assert store.reap(clock.now + LEASE_S) == 0
     assert queue.get(task.id).progress == 50
 
@@ -290,8 +290,8 @@ def test_a_beat_keeps_the_claim_and_records_progress(queue, store, clock):
 def test_a_beat_tells_that_the_claim_is_gone(queue, clock):
     submit(queue, [params()])
     task = claim(queue)
-    queue.recover()
-    assert queue.beat((task.id, task.attempt), 2) is False
+    queue.take_back("group")
+    assert queue.beat({(task.id, task.attempt): 2}) == {(task.id, task.attempt)}
 
 
 def test_completing_and_failing_take_the_time_from_the_clock(queue, clock):
@@ -336,7 +336,7 @@ def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queu
 
 
 def test_with_one_attempt_the_first_crash_is_the_last(store, clock):
-    queue = TaskQueue(store, 1, new_outlook(clock), clock)
+    queue = new_queue(store, clock=clock, max_crashes=1)
     [task] = submit(queue, [params()])
     assert queue.crashed(claim(queue), "rank 0 left")
     assert queue.get(task.id).state is TaskState.FAILED
@@ -356,7 +356,7 @@ def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashe
     for _ in range(crashes):
         queue.crashed(claim(queue), "rank 0 left")
     stale = claim(queue)
-    queue.recover()
+    queue.take_back("group")
     newer = claim(queue)
     assert queue.crashed(stale, "late news") is False
     assert queue.get(newer.id) == newer
@@ -364,11 +364,11 @@ def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashe
 
 def test_recovering_queues_everything_that_runs_and_counts_no_crash(queue):
     tasks = submit(queue, [params()] * 3)
-    first, _second = queue.claim("g", 2)
+    first, _second = queue.claim("group", 2)
     queue.complete((first.id, 1), [], {})
-    assert queue.recover() == 1
-    assert queue.recover() == 0
+    assert queue.take_back("group") == 1
+    assert queue.take_back("group") == 0
     assert queue.counts()[TaskState.QUEUED] == 2
-    again = queue.claim("g", 2)
+    again = queue.claim("group", 2)
     assert [task.id for task in again] == [task.id for task in tasks[1:]]
     assert [(task.attempt, task.crashes) for task in again] == [(2, 0), (1, 0)]

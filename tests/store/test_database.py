@@ -15,7 +15,8 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 import hidream_server.store
 from hidream_server.errors import DatabaseVersionError
-from hidream_server.store.database import SCHEMA_VERSION, open_database
+from hidream_server.store.database import open_sqlite
+from hidream_server.store.schema import SCHEMA_VERSION
 from hidream_server.store.tables import metadata
 
 MIGRATIONS = Path(hidream_server.store.__file__).parent / "migrations"
@@ -28,9 +29,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(path: Path) -> Iterator[Engine]:
-    engine = open_database(path)
-    yield engine
-    engine.dispose()
+    database = open_sqlite(path)
+    yield database.engine
+    database.dispose()
 
 
 def version_of(engine: Engine) -> str:
@@ -65,6 +66,8 @@ def test_the_migrated_indexes_and_unique_columns_are_those_of_the_tables(engine,
     metadata.create_all(declared)
     for made in (inspect(engine), inspect(declared)):
         assert sorted(index["column_names"] for index in made.get_indexes("tasks")) == [
+            ["client", "created_at"],
+            ["client", "request_key", "request_index"],
             ["state", "completed_at"],
             ["state", "due", "sequence"],
         ]
@@ -85,8 +88,8 @@ def test_every_connection_writes_ahead_and_waits_for_the_disk(engine):
 def test_a_database_that_is_up_to_date_is_opened_without_alembic(engine, path):
     code = (
         "import sys; from pathlib import Path;"
-        "from hidream_server.store.database import open_database;"
-        f"open_database(Path({str(path)!r})).dispose();"
+        "from hidream_server.store.database import open_sqlite;"
+        f"open_sqlite(Path({str(path)!r})).dispose();"
         "sys.exit('alembic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -95,7 +98,7 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(engine, path):
 def test_opening_again_keeps_what_is_there(engine, path):
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE mine (x INTEGER)"))
-    again = open_database(path)
+    again = open_sqlite(path).engine
     assert inspect(again).has_table("mine")
     again.dispose()
 
@@ -103,7 +106,7 @@ def test_opening_again_keeps_what_is_there(engine, path):
 def test_a_database_of_a_newer_server_is_refused_in_one_sentence_and_left_alone(engine, path):
     set_version(path, "9999")
     with pytest.raises(DatabaseVersionError) as caught:
-        open_database(path)
+        open_sqlite(path)
     message = str(caught.value)
     assert str(path) in message
     assert "9999" in message
@@ -117,12 +120,18 @@ def test_tasks_of_an_older_server_keep_their_order(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as connection:
         connection.executescript((Path(__file__).parent / "schema_0001.sql").read_text())
-    engine = open_database(path)
+    engine = open_sqlite(path).engine
     with engine.begin() as connection:
         rows = connection.execute(text("SELECT id, due FROM tasks ORDER BY due")).all()
     assert [tuple(row) for row in rows] == [("first", 10.0), ("second", 20.0)]
     assert version_of(engine) == SCHEMA_VERSION
     engine.dispose()
+    with sqlite3.connect(path.with_name("tasks.db.0001.bak")) as copy:
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert copy.execute("SELECT id FROM tasks ORDER BY id").fetchall() == [
+            ("first",),
+            ("second",),
+        ]
 
 
 def test_a_migration_that_is_cut_short_leaves_nothing_behind(path, monkeypatch):
@@ -131,9 +140,9 @@ def test_a_migration_that_is_cut_short_leaves_nothing_behind(path, monkeypatch):
 
     monkeypatch.setattr("alembic.op.create_index", cut)
     with pytest.raises(RuntimeError, match="power cut"):
-        open_database(path)
+        open_sqlite(path)
     monkeypatch.undo()
-    engine = open_database(path)
+    engine = open_sqlite(path).engine
     assert version_of(engine) == SCHEMA_VERSION
     assert inspect(engine).get_indexes("tasks")
     engine.dispose()

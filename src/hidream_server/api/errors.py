@@ -19,9 +19,12 @@ from hidream_server.errors import (
     FieldProblem,
     HiDreamError,
     InvalidRequestError,
+    OverloadError,
+    PictureExpiredError,
     PictureNotFoundError,
     PreviewNotFoundError,
     RequestError,
+    RequestReusedError,
     StoreUnavailableError,
     TaskCancelledError,
     TaskEndedError,
@@ -41,6 +44,9 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskFailedError: 409,
     TaskCancelledError: 409,
     TaskEndedError: 409,
+    PictureExpiredError: 410,
+    RequestReusedError: 422,
+    OverloadError: 429,
     StoreUnavailableError: 503,
     RequestError: 400,
     HiDreamError: 500,
@@ -67,7 +73,10 @@ def status_of(error: HiDreamError) -> int:
 async def _own(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HiDreamError)
     problems = error.problems if isinstance(error, InvalidRequestError) else []
-    return _answer(status_of(error), error.code, str(error), problems)
+    answer = _answer(status_of(error), error.code, str(error), problems)
+    if error.retry_after_s is not None:
+        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return answer
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ from fastapi.responses import FileResponse, Response
 
 from hidream_server.api.services import Services, ServicesDep
 from hidream_server.errors import (
+    PictureExpiredError,
     PictureNotFoundError,
     PreviewNotFoundError,
     TaskCancelledError,
@@ -16,7 +17,7 @@ from hidream_server.errors import (
 )
 from hidream_server.store.keyed_files import preview_key
 from hidream_server.store.pictures import task_of
-from hidream_server.task import TaskState
+from hidream_server.task import Task, TaskState
 
 router = APIRouter(tags=["images"])
 
@@ -36,6 +37,7 @@ def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileR
     if task.state is not TaskState.COMPLETED:
         raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
     _require_index(image_index, len(task.pictures))
+    _require_kept(task)
     return _file(services, task.pictures[image_index], f"{task_id}_image_{image_index}.png")
 
 
@@ -62,12 +64,20 @@ def image(name: str, services: ServicesDep) -> FileResponse:
     task = services.queue.get(task_id) if task_id else None
     if task is None or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
+    _require_kept(task)
     return _file(services, name)
 
 
 def _require_index(image_index: int, count: int) -> None:
     if not 0 <= image_index < count:
         raise PictureNotFoundError(f"The task has {count} picture(s), numbered from 0.")
+
+
+def _require_kept(task: Task) -> None:
+    if task.expired_at is not None:
+        raise PictureExpiredError(
+            f"The pictures of task {task.id} were deleted: this server keeps no picture for ever."
+        )
 
 
 def _file(services: Services, name: str, save_as: str | None = None) -> FileResponse:

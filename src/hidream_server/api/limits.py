@@ -1,16 +1,16 @@
 """What values a request may have: one table, used to check requests and to document them."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hidream_server.api.schemas import GenerationRequest, tenths
+from hidream_server.api.schemas import GenerationRequest
 from hidream_server.errors import FieldProblem, InvalidRequestError
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import draw_seed
 from hidream_server.settings import Settings
-from hidream_server.task import Task, TaskParams
+from hidream_server.task import TaskParams
 
 #: Largest seed: a whole number that every JSON client keeps exact.
 MAX_SEED = 2**53 - 1
@@ -44,10 +44,11 @@ class Limits:
     def __init__(self, settings: Settings, model: ModelDescription) -> None:
         self._settings = settings
         self._model = model
+        rate = settings.max_images_per_minute
         ranges = (
             Range("num_inference_steps", 1, settings.max_inference_steps),
             Range("guidance_scale", 0, settings.max_guidance_scale),
-            Range("num_images_per_prompt", 1, settings.max_images_per_prompt),
+            Range("num_images_per_prompt", 1, _least(settings.max_images_per_prompt, rate)),
             Range("seed", 0, MAX_SEED),
             Range("batch_size", 1, MAX_BATCH_SIZE),
             Range("deadline_s", 0, MAX_DEADLINE_S),
@@ -84,9 +85,20 @@ class Limits:
         properties["resolution"]["description"] += f" One of {sizes}."
 
     def _batch_problems(self, requests: Sequence[GenerationRequest]) -> Iterator[FieldProblem]:
-        most = self._settings.max_batch_requests
+        """Refuse what no empty queue could take; all that are accepted are accepted at once."""
+        settings = self._settings
+        most = _least(
+            settings.max_batch_requests, settings.max_queue_length, settings.max_queued_per_client
+        )
         if not 1 <= len(requests) <= most:
             yield FieldProblem("requests", f"{len(requests)} requests", f"1 to {most} requests")
+        images = sum(request.num_images_per_prompt for request in requests)
+        rate = settings.max_images_per_minute
+        if rate and images > rate:
+            yield FieldProblem("requests", f"{images} images", f"at most {rate} images in all")
+        ids = [request.task_id for request in requests if request.task_id is not None]
+        if len(set(ids)) < len(ids):
+            yield FieldProblem("requests", ids, "task_ids that are all different")
 
     def _problems(self, request: GenerationRequest) -> Iterator[FieldProblem]:
         most = self._settings.max_prompt_chars
@@ -132,27 +144,9 @@ class Limits:
         )
 
 
-def refuse_late(
-    drafts: Sequence[Task],
-    estimates: Sequence[float],
-    least: Callable[[Task], float],
-    batch: bool,
-) -> None:
-    """Raise InvalidRequestError for tasks that cannot be done by their deadlines.
-
-    `least` says which deadline could be met.
-    """
-    problems = [
-        FieldProblem(
-            f"requests.{index}.deadline_s" if batch else "deadline_s",
-            task.params.deadline_s,
-            f"at least {tenths(least(task))} as things are",
-        )
-        for index, (task, estimate) in enumerate(zip(drafts, estimates, strict=True))
-        if task.params.deadline_s is not None and estimate > task.params.deadline_s
-    ]
-    if problems:
-        raise InvalidRequestError(problems)
+def _least(most: int, *bounds: int) -> int:
+    """Return the lowest of these, of which those that are 0 are none."""
+    return min((most, *(bound for bound in bounds if bound)))
 
 
 def _size(resolution: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from hidream_server.task import InferType, Priority, Task, TaskState
+from hidream_server.task import InferType, Priority, Task, TaskState, is_task_id
 
 #: Control characters other than tab and line ends, and lone surrogates, which no file can carry.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -20,7 +20,15 @@ def _printable(text: str) -> str:
     return text
 
 
+def _task_id(text: str) -> str:
+    """Return a UUID in its usual form."""
+    if not is_task_id(text.lower()):
+        raise PydanticCustomError("uuid", "a UUID, like 3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11")
+    return text.lower()
+
+
 Text = Annotated[str, AfterValidator(_printable)]
+TaskId = Annotated[str, AfterValidator(_task_id)]
 
 
 class GenerationRequest(BaseModel):
@@ -59,6 +67,11 @@ class GenerationRequest(BaseModel):
     num_previews: int = Field(
         0, description="Pictures of each unfinished image, to be had at /preview/{task_id}."
     )
+    task_id: TaskId | None = Field(
+        None,
+        description="A UUID of your own for the task, so that a submission may be repeated; the"
+        " same id with another body is refused.",
+    )
 
 
 class BatchRequest(BaseModel):
@@ -93,6 +106,7 @@ class StatusAnswer(BaseModel):
     )
     queue_position: int | None = Field(description="How many queued tasks are before a queued one.")
     result_urls: list[str]
+    pictures_expired: bool = Field(description="They were there, and were deleted since.")
     error: str
     created_at: datetime
     started_at: datetime | None
@@ -106,6 +120,7 @@ class StatusAnswer(BaseModel):
     def of(
         cls, task: Task, base_url: str, estimate_s: float | None, position: int | None
     ) -> "StatusAnswer":
+        expired = task.expired_at is not None
         profiling = task.params.infer_type is InferType.PROFILING
         return cls(
             task_id=task.id,
@@ -114,7 +129,8 @@ class StatusAnswer(BaseModel):
             progress=task.progress,
             estimated_time=None if estimate_s is None else tenths(estimate_s),
             queue_position=position,
-            result_urls=[f"{base_url}/images/{name}" for name in task.pictures],
+            result_urls=[] if expired else [f"{base_url}/images/{name}" for name in task.pictures],
+            pictures_expired=expired,
             error=task.error,
             created_at=_utc(task.created_at),
             started_at=None if task.started_at is None else _utc(task.started_at),

@@ -1,34 +1,59 @@
 """Submit tasks, ask how they are doing, cancel them."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Any
 
-from hidream_server.api.limits import refuse_late
+from fastapi import APIRouter, Header, Request
+
 from hidream_server.api.schemas import (
     BatchRequest,
+    ErrorAnswer,
     GenerationRequest,
     StatusAnswer,
     SubmitAnswer,
-    tenths,
 )
 from hidream_server.api.services import Services, ServicesDep, base_url
+from hidream_server.api.submission import accept
 from hidream_server.errors import TaskEndedError, TaskNotFoundError
-from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.task import Task, TaskParams, TaskState
+from hidream_server.task import Task, TaskState
 
 router = APIRouter(tags=["tasks"])
 
+_OVERLOADED: dict[int | str, dict[str, Any]] = {429: {"model": ErrorAnswer}}
 
-@router.post("/submit")
-def submit(body: GenerationRequest, request: Request, services: ServicesDep) -> SubmitAnswer:
-    """Accept a task; it is kept once this answers."""
-    return _submit(services, services.limits.accept([body]), request)[0]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Your own name for this request, up to 255 printable ASCII characters. Sent"
+        " again with the same body it is answered with the same tasks, for as long as they are"
+        " known; with another body it is refused.",
+        pattern="^[!-~]([ -~]{0,253}[!-~])?$",
+    ),
+]
 
 
-@router.post("/batch_submit")
-def batch_submit(body: BatchRequest, request: Request, services: ServicesDep) -> list[SubmitAnswer]:
+@router.post("/submit", responses=_OVERLOADED)
+def submit(
+    body: GenerationRequest,
+    request: Request,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> SubmitAnswer:
+    """Accept a task; it is kept once this answers.
+
+    Sent again with the same Idempotency-Key or task_id it answers with the same task.
+    """
+    return accept(services, [body], _client(request), idempotency_key)[0]
+
+
+@router.post("/batch_submit", responses=_OVERLOADED)
+def batch_submit(
+    body: BatchRequest,
+    request: Request,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> list[SubmitAnswer]:
     """Accept several tasks, all or none."""
-    accepted = services.limits.accept(body.requests, batch=True)
-    return _submit(services, accepted, request, batch=True)
+    return accept(services, body.requests, _client(request), idempotency_key, batch=True)
 
 
 @router.get("/status/{task_id}")
@@ -51,6 +76,11 @@ def cancel(task_id: str, request: Request, services: ServicesDep) -> StatusAnswe
     return _status(services, task, request)
 
 
+def _client(request: Request) -> str:
+    """Return whom a task belongs to: until there are keys, an address."""
+    return request.client.host if request.client else ""
+
+
 def _task(services: Services, task_id: str) -> Task:
     task = services.queue.get(task_id)
     if task is None:
@@ -59,32 +89,10 @@ def _task(services: Services, task_id: str) -> Task:
 
 
 def _status(services: Services, task: Task, request: Request) -> StatusAnswer:
+    prospects = services.queue.prospects
     return StatusAnswer.of(
         task,
         base_url(request, services.settings),
-        services.queue.seconds_left(task),
-        services.queue.position(task),
-    )
-
-
-def _submit(
-    services: Services, requests: list[TaskParams], request: Request, batch: bool = False
-) -> list[SubmitAnswer]:
-    queue = services.queue
-    # Until there are keys, an address is whom a task belongs to.
-    drafts = queue.draft(requests, client=request.client.host if request.client else "")
-    estimates = queue.estimate(drafts)
-    refuse_late(drafts, estimates, queue.least_deadline, batch)
-    queue.submit(drafts)
-    return [_answer(queue, task, s) for task, s in zip(drafts, estimates, strict=True)]
-
-
-def _answer(queue: TaskQueue, task: Task, estimate_s: float) -> SubmitAnswer:
-    return SubmitAnswer(
-        task_id=task.id,
-        requestId=task.id,
-        status=task.state,
-        estimated_time=tenths(estimate_s),
-        queue_position=queue.position(task) or 0,
-        message=f"Accepted; follow it at /status/{task.id}.",
+        prospects.seconds_left(task),
+        prospects.position(task),
     )

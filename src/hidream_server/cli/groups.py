@@ -8,6 +8,7 @@ from hidream_server.engine.device_turns import DeviceTurns
 from hidream_server.engine.launchers.project import project_command
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.profiles import Profiles
 from hidream_server.engine.replicas import Replicas
 from hidream_server.engine.running_tasks import RunningTasks
@@ -30,11 +31,11 @@ def _supervisor(serving: Serving, stores: Stores, ids: tuple[int, ...]) -> Super
     settings = serving.settings
     groups = _Groups(serving, stores, ids)
     device = serving.devices.kind.name.upper()
+    patient = PatientQueue(stores.queue, stores.owner)
     return Supervisor(
         stores.queue,
-        RunningTasks(
-            stores.queue, stores.pictures, stores.checkpoints, stores.previews, stores.outlook
-        ),
+        patient,
+        RunningTasks(patient, stores.pictures, stores.checkpoints, stores.previews, stores.outlook),
         groups.new,
         LayoutLadder(_rungs(serving), settings.layout_tries, settings.layout_cool_down_s),
         Deadlines(

@@ -9,7 +9,9 @@ import fcntl
 import math
 import os
 import re
+import secrets
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import IO
 from hidream_server.errors import AlreadyRunningError, ConfigurationError, NotRunningError
 
 _PID_FILE = "server.pid"
+_NAME_FILE = "server.name"
 _POLL_S = 0.1
 
 
@@ -66,6 +69,14 @@ def stop_instance(
                 raise ConfigurationError(f"Process {pid} has not stopped in {patience_s:.0f} s.")
             time.sleep(_POLL_S)
     return pid
+
+
+def instance_name(data_dir: Path) -> str:
+    """Return the name of whoever serves on a data directory; it outlives the process."""
+    path = data_dir / _NAME_FILE
+    if not path.exists():
+        path.write_text(f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}", encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 def _try_lock(file: IO[str]) -> bool:

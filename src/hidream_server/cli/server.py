@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import shutil
 import signal
@@ -18,13 +19,19 @@ from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
 from hidream_server.engine.replicas import Replicas
+from hidream_server.errors import StoreUnavailableError
 from hidream_server.logs import end_startup_log, set_up_logs
+from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 #: How long open connections may go on after the last task, in seconds.
 _CLOSE_GRACE_S = 5
+
+#: Leases and time-outs are looked at so often, in seconds; then, of so many times once, what is
+#: old, and what no task owns.
+_TIDY_S, _RETIRE_EVERY, _SWEEP_EVERY = 5.0, 12, 720
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -76,7 +83,11 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         )
     )
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
-    await _run(serving, http, engine, listener, startup)
+    keeping = asyncio.create_task(_keep_house(stores.housekeeper))
+    try:
+        await _run(serving, http, engine, listener, startup)
+    finally:
+        keeping.cancel()
 
 
 async def _run(
@@ -120,6 +131,18 @@ def _stop_on_signals(engine: Replicas, drain_s: float) -> None:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+async def _keep_house(housekeeper: Housekeeper) -> None:
+    for turn in itertools.count():
+        # While the database is away there is nothing that could be put in order.
+        with contextlib.suppress(StoreUnavailableError):
+            await asyncio.to_thread(housekeeper.free_lapsed)
+            if turn % _RETIRE_EVERY == 0:
+                await asyncio.to_thread(housekeeper.retire)
+            if turn % _SWEEP_EVERY == _SWEEP_EVERY - 1:
+                await asyncio.to_thread(housekeeper.sweep)
+        await asyncio.sleep(_TIDY_S)
 
 
 async def _follow_startup(engine: Replicas, startup: logging.Handler) -> None:

@@ -1,27 +1,36 @@
-"""Opens what a server keeps in its data directory, and clears away what the last run left there."""
+"""Opens what a server keeps: the tasks, the files that belong to them, and who looks after both."""
 
 import logging
 import shutil
 from dataclasses import dataclass
 
+from hidream_server.cli.instance import instance_name
 from hidream_server.cli.serving import Serving
+from hidream_server.queue.bounds import Bounds
+from hidream_server.queue.housekeeping import Housekeeper, HouseRules
 from hidream_server.queue.outlook import Outlook
+from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.database import open_database
+from hidream_server.settings import Settings
+from hidream_server.store.database import Database, open_postgresql, open_sqlite
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
-from hidream_server.task import TaskState
 
 logger = logging.getLogger(__name__)
+
+_DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
     """The tasks, what belongs to them, and when they will be done."""
 
+    #: Whose the leases are: this data directory's, whichever process serves on it.
+    owner: str
     queue: TaskQueue
     outlook: Outlook
+    housekeeper: Housekeeper
     pictures: PictureFolder
     checkpoints: KeyedFiles
     previews: KeyedFiles
@@ -29,30 +38,52 @@ class Stores:
 
 
 def open_stores(serving: Serving) -> Stores:
-    """Open everything; only for the sole owner of the data directory."""
-    settings = serving.settings
+    """Open everything, and put in order what the last run left; for the owner of the directory."""
+    settings, outlook = serving.settings, serving.new_outlook()
     folder = settings.data_dir
     # Previews are of use only while their tasks run.
     shutil.rmtree(folder / "previews", ignore_errors=True)
-    tasks, outlook = TaskStore(open_database(folder / "tasks.db")), serving.new_outlook()
+    database = _open_database(settings)
+    pictures, checkpoints = PictureFolder(folder / "pictures"), KeyedFiles(folder / "checkpoints")
+    tasks = TaskStore(database)
+    queue = TaskQueue(tasks, Prospects(tasks, outlook), settings.max_crashes, _bounds(settings))
     stores = Stores(
-        queue=TaskQueue(tasks, settings.max_crashes, outlook),
+        owner=instance_name(folder),
+        queue=queue,
         outlook=outlook,
-        pictures=PictureFolder(folder / "pictures"),
-        checkpoints=KeyedFiles(folder / "checkpoints"),
+        housekeeper=Housekeeper(queue, database, pictures, checkpoints, _rules(settings)),
+        pictures=pictures,
+        checkpoints=checkpoints,
         previews=KeyedFiles(folder / "previews"),
         profiles=KeyedFiles(folder / "profiles"),
     )
-    recovered = stores.queue.recover()
-    if recovered:
+    if recovered := queue.take_back(stores.owner):
         logger.warning("%d task(s) of the last run are queued again", recovered)
-    _drop_useless(stores)
+    if swept := stores.housekeeper.sweep():
+        logger.info("%d file(s) that no task owns were deleted", swept)
     return stores
 
 
-def _drop_useless(stores: Stores) -> None:
-    """Drop the checkpoints of tasks that will not be run any more."""
-    for task_id in stores.checkpoints.names():
-        task = stores.queue.get(task_id)
-        if task is None or task.state is not TaskState.QUEUED:
-            stores.checkpoints.drop(task_id)
+def _open_database(settings: Settings) -> Database:
+    if settings.database_url is None:
+        return open_sqlite(settings.data_dir / "tasks.db")
+    return open_postgresql(settings.database_url)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        queued=settings.max_queue_length,
+        client_queued=settings.max_queued_per_client,
+        client_running=settings.max_running_per_client,
+        client_images=settings.max_images_per_minute,
+    )
+
+
+def _rules(settings: Settings) -> HouseRules:
+    return HouseRules(
+        queued_s=settings.queue_timeout_s,
+        running_s=settings.run_timeout_s,
+        pictures_s=settings.keep_pictures_days * _DAY_S,
+        pictures_bytes=settings.keep_pictures_gb * 2**30,
+        tasks_s=settings.keep_tasks_days * _DAY_S,
+    )

@@ -4,14 +4,12 @@ A group may have several on hand, between which it changes at every step. A task
 a group went down is alone in the next one, so that it can take no other with it.
 """
 
-import asyncio
 import math
-import socket
 import time
 from collections.abc import Callable
 
+from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
-from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.scheduling.places import open_places
 from hidream_server.task import Task
 
@@ -24,7 +22,7 @@ class Admission:
 
     def __init__(
         self,
-        queue: TaskQueue,
+        queue: PatientQueue,
         running: RunningTasks,
         max_running: int,
         clock: Callable[[], float] = time.monotonic,
@@ -37,7 +35,6 @@ class Admission:
         self._told = 0
         #: How many were running when there was nothing to claim, and until when that is believed.
         self._nothing: tuple[int, float] = (-1, 0.0)
-        self._owner = socket.gethostname()[:64]
         #: Claimed, and to be started once it is alone.
         self._held: Task | None = None
 
@@ -65,7 +62,7 @@ class Admission:
             return None
         told, is_open = self._told, len(self._running) < open_places(self._max_running)
         due_before = math.inf if is_open else self._running.first_due
-        for task in await asyncio.to_thread(self._queue.claim, self._owner, 1, due_before):
+        for task in await self._queue.claim(due_before):
             self._running.add(task)
             return task
         # What came while the table was asked may not have been seen.

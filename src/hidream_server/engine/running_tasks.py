@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.ipc.messages import (
     Checkpoint,
     ImageDone,
@@ -21,16 +22,16 @@ from hidream_server.ipc.messages import (
 )
 from hidream_server.logs import log_context
 from hidream_server.queue.outlook import Outlook
-from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.keyed_files import KeyedFiles, preview_key
 from hidream_server.store.pictures import PictureFolder, picture_name
 from hidream_server.store.tasks import Claim
-from hidream_server.task import Task, TaskState
+from hidream_server.task import Task
 
 logger = logging.getLogger(__name__)
 
-#: Least time between two writes of a task's progress, in seconds.
-_BEAT_S = 0.25
+#: Least time between two writes of progress, and most between two renewals of leases, in seconds.
+_PROGRESS_S, _RENEWAL_S = 0.25, LEASE_S / 6
 
 TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | Preview | TaskDone | TaskFailed
 
@@ -40,7 +41,8 @@ class _Running:
     task: Task
     since: float
     pictures: dict[int, str] = field(default_factory=dict)
-    last_beat: float = 0.0
+    picture_bytes: int = 0
+    steps_done: int = 0
     #: The ranks have given a sign of working on it.
     begun: bool = False
     #: They have finished a step of it.
@@ -60,7 +62,7 @@ class RunningTasks:
 
     def __init__(
         self,
-        queue: TaskQueue,
+        queue: PatientQueue,
         pictures: PictureFolder,
         checkpoints: KeyedFiles,
         previews: KeyedFiles,
@@ -76,6 +78,9 @@ class RunningTasks:
         self._running: dict[Claim, _Running] = {}
         #: Attempts that the ranks are to work on no more.
         self._dropped: list[Claim] = []
+        self._last_beat = -math.inf
+        #: A step was finished since.
+        self._moved = False
 
     def __len__(self) -> int:
         return len(self._running)
@@ -191,9 +196,7 @@ class RunningTasks:
                 continue
             with log_context(task=running.task.id):
                 logger.warning("Task lost its worker group: %s", reason)
-            await asyncio.to_thread(self._queue.crashed, running.task, reason)
-            task = await asyncio.to_thread(self._queue.get, running.task.id)
-            if task is not None and task.state is TaskState.FAILED:
+            if await self._queue.crashed(running.task, reason):
                 failed = True
                 await self._end(running)
             self._running.pop(running.claim, None)
@@ -201,7 +204,7 @@ class RunningTasks:
         return failed
 
     async def _hand_back(self, running: _Running) -> None:
-        await asyncio.to_thread(self._queue.hand_back, running.claim)
+        await self._queue.hand_back(running.claim)
         with log_context(task=running.task.id):
             logger.info("Task handed back to the queue")
         self._running.pop(running.claim, None)
@@ -211,13 +214,21 @@ class RunningTasks:
         running.stepped_s += event.step_s
         self._outlook.stepped(running.task, event.steps_done, event.rows, event.step_s)
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
+        running.steps_done = event.steps_done
+        self._moved = True
+
+    async def beat(self) -> None:
+        """Renew all leases and write down all progress, if it is time; leave what is lost."""
         now = self._clock()
-        if now - running.last_beat < _BEAT_S:
+        since = now - self._last_beat
+        if not self._running or since < (_PROGRESS_S if self._moved else _RENEWAL_S):
             return
-        running.last_beat = now
-        if not await asyncio.to_thread(self._queue.beat, running.claim, event.steps_done):
-            logger.warning("Task was taken away")
-            self._drop(running.claim)
+        self._last_beat, self._moved = now, False
+        steps = {claim: running.steps_done for claim, running in self._running.items()}
+        for claim in await self._queue.beat(steps):
+            with log_context(task=claim[0]):
+                logger.warning("Task was taken away")
+            self._drop(claim)
 
     async def _keep(self, running: _Running, files: KeyedFiles, key: str, data: bytes) -> None:
         """Keep a checkpoint or a preview; the task goes on if that is impossible."""
@@ -237,6 +248,7 @@ class RunningTasks:
             await self._fail(running, f"The picture could not be written: {error.strerror}.")
         else:
             running.pictures[event.image_index] = name
+            running.picture_bytes += len(event.data)
 
     async def _task_done(self, running: _Running, event: TaskDone) -> None:
         images = range(running.task.params.num_images)
@@ -245,7 +257,7 @@ class RunningTasks:
             await self._fail(running, f"Image {missing[0]} never came.")
             return
         names = [running.pictures[index] for index in images]
-        if await asyncio.to_thread(self._queue.complete, running.claim, names, event.timings):
+        if await self._queue.complete(running.claim, names, event.timings, running.picture_bytes):
             logger.info("Task completed with %d picture(s)", len(names))
             if running.alone:
                 self._outlook.completed(
@@ -256,7 +268,7 @@ class RunningTasks:
         await self._end(running)
 
     async def _fail(self, running: _Running, reason: str) -> None:
-        await asyncio.to_thread(self._queue.fail, running.claim, reason)
+        await self._queue.fail(running.claim, reason)
         logger.error("Task failed: %s", reason)
         await self._end(running)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from hidream_server.engine.admission import Admission
 from hidream_server.engine.health import HealthRecord
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.errors import (
     EngineError,
     GroupStartError,
-    HiDreamError,
     ProtocolError,
     StepTimeoutError,
     StoreUnavailableError,
@@ -37,7 +37,6 @@ from hidream_server.ipc.messages import (
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.task import TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ class Supervisor:
     def __init__(
         self,
         queue: TaskQueue,
+        patient: PatientQueue,
         running: RunningTasks,
         new_group: Callable[[Layout], WorkerGroup],
         ladder: LayoutLadder,
@@ -73,12 +73,13 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
+        self._patient = patient
         self._running = running
         self._new_group = new_group
         self._ladder = ladder
         self._deadlines = deadlines
         self._learn = learn
-        self._admission = Admission(queue, running, max_running)
+        self._admission = Admission(patient, running, max_running)
         #: What people call one of the devices, and which this group has, for the log.
         self._device = device
         self._name = f"Worker group on {where}" if where else "Worker group"
@@ -86,6 +87,8 @@ class Supervisor:
         self._group: WorkerGroup | None = None
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
+        #: How long the next start after a loss is put off.
+        self._pause_s = _FIRST_PAUSE_S
         #: When the group last did something that a wedged one cannot.
         self._last_sign = clock()
         #: Set when a group has been warm for the first time.
@@ -105,23 +108,29 @@ class Supervisor:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         loop = asyncio.get_running_loop()
         self._queue.on_submit(lambda: loop.call_soon_threadsafe(self._wake))
-        self._queue.on_cancel(lambda task_id: loop.call_soon_threadsafe(self._cancel, task_id))
-        pause = _FIRST_PAUSE_S
-        while not self.stopping:
-            layout = self._ladder.layout
-            logger.info("%s starts with layout %s", self._name, layout)
-            self.health.starting(str(layout))
-            try:
-                async with self._new_group(layout) as self._group:
-                    await self._warm_up(self._group)
-                    pause = _FIRST_PAUSE_S
-                    await self._serve(self._group)
-                    await self._running.hand_back_all()
-            except (EngineError, StoreUnavailableError) as error:
-                await self._after_loss(error, pause)
-                pause = min(2 * pause, _LAST_PAUSE_S)
-            finally:
-                self._group = None
+        self._queue.on_end(lambda task_id: loop.call_soon_threadsafe(self._drop, task_id))
+        try:
+            while not self.stopping:
+                await self._one_group()
+        except StoreUnavailableError:
+            # Only a stop makes the queue give up. Whoever starts next takes the tasks back.
+            logger.error("The task database is away: %d task(s) stay leased", len(self._running))
+
+    async def _one_group(self) -> None:
+        """Start a group and work with it until it is lost, or gives way to another."""
+        layout = self._ladder.layout
+        logger.info("%s starts with layout %s", self._name, layout)
+        self.health.starting(str(layout))
+        try:
+            async with self._new_group(layout) as self._group:
+                await self._warm_up(self._group)
+                self._pause_s = _FIRST_PAUSE_S
+                await self._serve(self._group)
+                await self._running.hand_back_all()
+        except EngineError as error:
+            await self._after_loss(error)
+        finally:
+            self._group = None
 
     def stop(self, drain_s: float | None = None) -> None:
         """Claim nothing more; let running tasks finish within a bound, then hand them back.
@@ -132,10 +141,11 @@ class Supervisor:
         bound = self._deadlines.drain_s if drain_s is None else drain_s
         stop_at = self._clock() + bound
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
+        self._patient.give_up_at(self._stop_at)
         self._stopping.set()
         self._wake()
 
-    def _cancel(self, task_id: str) -> None:
+    def _drop(self, task_id: str) -> None:
         self._running.drop(task_id)
         self._wake()
 
@@ -166,6 +176,7 @@ class Supervisor:
                 self._ladder.climb()
                 logger.info("The larger layout %s is tried again", self._ladder.layout)
                 return
+            await self._running.beat()
             if self.stopping:
                 await self._running.hand_back_untouched()
             for task_id, attempt in self._running.take_dropped():
@@ -184,8 +195,7 @@ class Supervisor:
             return False
         if self._ladder.must_climb:
             return True
-        counts = await asyncio.to_thread(self._queue.counts)
-        return counts[TaskState.QUEUED] == 0
+        return await self._patient.is_idle()
 
     def _drained(self) -> bool:
         if self._stop_at is None:
@@ -247,24 +257,19 @@ class Supervisor:
                 if isinstance(event, TaskDone):
                     self._ladder.proved()
 
-    async def _after_loss(self, error: HiDreamError, pause: float) -> None:
+    async def _after_loss(self, error: EngineError) -> None:
         """Say why, give the running tasks back, and wait a little."""
         reason = str(error).rstrip(".")
+        pause, self._pause_s = self._pause_s, min(2 * self._pause_s, _LAST_PAUSE_S)
         logger.warning("%s lost: %s; another one starts in %.0f s", self._name, reason, pause)
         self.health.lost(str(error))
         suspect = self._running.suspect_begun
-        if isinstance(error, EngineError) and self._ladder.failed(to_the_last=suspect):
+        if self._ladder.failed(to_the_last=suspect):
             layout = self._ladder.layout
             smaller = f"layout {layout}" if layout.ranks > 1 else f"single {self._device}"
             logger.warning("Distributed inference failed, trying %s…", smaller)
-        try:
-            if isinstance(error, StoreUnavailableError):
-                await self._running.hand_back_all()
-            elif await self._running.crash_all(str(error)):
-                self._ladder.pardon()
-        except StoreUnavailableError as trouble:
-            # They stay in the list, and are given back after the next loss or at the next start.
-            logger.error("Running tasks could not be given back: %s", trouble)
+        if await self._running.crash_all(str(error)):
+            self._ladder.pardon()
         await self._wait(pause)
 
     async def _wait(self, pause: float) -> None:

@@ -9,13 +9,12 @@ import math
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 
 from hidream_server.logs import log_context
-from hidream_server.queue.outlook import Outlook
-from hidream_server.scheduling.places import due
-from hidream_server.store.tasks import Claim, TaskStore
+from hidream_server.queue.bounds import NO_BOUNDS, Bounds
+from hidream_server.queue.prospects import Prospects
+from hidream_server.store.tasks import Claim, Load, TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
 
 logger = logging.getLogger(__name__)
@@ -24,32 +23,13 @@ logger = logging.getLogger(__name__)
 LEASE_S = 30.0
 #: Seeds that are drawn stay short enough to be typed.
 _DRAWN_SEED_BITS = 32
-#: So many of the queued tasks are forecast one by one; those behind them by their cost.
-_HORIZON = 64
 #: What is longer is no address and no key of ours.
 _CLIENT_CHARS = 64
-#: Deadlines that are tried to find one that can be met, by how long the steps take alone.
-_DEADLINES_TRIED = (1.2, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)
-#: A forecast that is asked for again and again is made anew after so many seconds.
-_FRESH_S = 1.0
 
 
 def draw_seed() -> int:
     """Return a seed for a task that was submitted without one."""
     return secrets.randbits(_DRAWN_SEED_BITS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ahead:
-    """A look ahead, and when it was made."""
-
-    at: float
-    #: Of each task before the horizon.
-    left_s: dict[str, float]
-    #: When the last of those is due.
-    horizon: float
-    #: Seconds for each cost, on the average.
-    cost_s: float
 
 
 class TaskQueue:
@@ -58,39 +38,66 @@ class TaskQueue:
     def __init__(
         self,
         store: TaskStore,
+        prospects: Prospects,
         max_crashes: int,
-        outlook: Outlook,
+        bounds: Bounds = NO_BOUNDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self.prospects = prospects
         self._max_crashes = max_crashes
-        self._outlook = outlook
+        self._bounds = bounds
         self._clock = clock
-        self._ahead = _Ahead(at=-math.inf, left_s={}, horizon=math.inf, cost_s=0.0)
         self._submit_listeners: list[Callable[[], object]] = []
-        self._cancel_listeners: list[Callable[[str], object]] = []
+        self._end_listeners: list[Callable[[str], object]] = []
 
     def on_submit(self, listener: Callable[[], object]) -> None:
         """Call `listener`, from any thread, after tasks have been accepted."""
         self._submit_listeners.append(listener)
 
-    def on_cancel(self, listener: Callable[[str], object]) -> None:
-        """Call `listener`, from any thread, with the id of a task that has been cancelled."""
-        self._cancel_listeners.append(listener)
+    def on_end(self, listener: Callable[[str], object]) -> None:
+        """Call `listener`, from any thread, with the id of a task ended from outside its group."""
+        self._end_listeners.append(listener)
 
     def draft(self, requests: Sequence[TaskParams], client: str = "") -> list[Task]:
         """Return the tasks that these would be, if submitted now; nothing is kept."""
         now = self._clock()
-        return [self._task(params, client, now) for params in requests]
+        return [self._draft(params, client[:_CLIENT_CHARS], now) for params in requests]
 
-    def submit(self, new: Sequence[Task]) -> None:
-        """Accept drafted tasks, all or none; they are kept once this returns."""
-        self._store.insert(new)
-        for task in new:
+    def _draft(self, params: TaskParams, client: str, now: float) -> Task:
+        task_id = str(uuid.uuid4())
+        return self.prospects.placed(
+            Task(id=task_id, state=TaskState.QUEUED, params=params, client=client, created_at=now)
+        )
+
+    def earlier(self, drafts: Sequence[Task], key: str | None) -> list[Task]:
+        """Return the tasks that the same request was answered with before, if it was.
+
+        Raises RequestReusedError if its key or the id of a task was that of another request.
+        """
+        return self._store.earlier(drafts, key)
+
+    def require_room(self, drafts: Sequence[Task]) -> None:
+        """Raise OverloadError if drafted tasks are too many for now."""
+        client, now = drafts[0].client, drafts[0].created_at
+        self._check(drafts, self._store.load(client, now))
+
+    def submit(self, drafts: Sequence[Task], key: str | None = None) -> list[Task]:
+        """Accept one client's drafted tasks, all or none; they are kept once this returns.
+
+        Returns them, or what an earlier submission of the same request was answered with. Raises
+        OverloadError if they are too many, RequestReusedError as `earlier` does.
+        """
+        kept = self._store.insert(drafts, key, lambda load: self._check(drafts, load))
+        for task in kept:
             with log_context(task=task.id):
                 logger.info("Task accepted")
         for listener in self._submit_listeners:
             listener()
+        return kept
+
+    def _check(self, drafts: Sequence[Task], load: Load) -> None:
+        self._bounds.check(drafts, load, self.prospects.wait_s)
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a task that has not ended; False if it has, or never was."""
@@ -98,9 +105,28 @@ class TaskQueue:
             return False
         with log_context(task=task_id):
             logger.info("Task cancelled")
-        for listener in self._cancel_listeners:
-            listener(task_id)
+        self._tell_end(task_id)
         return True
+
+    def end_overdue(self, queued_s: float, running_s: float) -> int:
+        """Fail what waited or ran for so long without coming to its start or end; 0: for ever."""
+        ended: list[str] = []
+        for state, bound_s, what in (
+            (TaskState.QUEUED, queued_s, "was not started"),
+            (TaskState.PROCESSING, running_s, "was not finished"),
+        ):
+            if bound_s:
+                reason = f"The task {what} within {bound_s:g} s."
+                ended += self._store.end_overdue(state, self._clock(), bound_s, reason)
+        for task_id in ended:
+            with log_context(task=task_id):
+                logger.error("Task failed: its time was over")
+            self._tell_end(task_id)
+        return len(ended)
+
+    def _tell_end(self, task_id: str) -> None:
+        for listener in self._end_listeners:
+            listener(task_id)
 
     def get(self, task_id: str) -> Task | None:
         return self._store.get(task_id)
@@ -108,93 +134,28 @@ class TaskQueue:
     def counts(self) -> dict[TaskState, int]:
         return self._store.counts()
 
-    def estimate(self, drafts: Sequence[Task]) -> list[float]:
-        """Return the seconds until each of these would be done, if all were submitted now."""
-        ahead = self._look_ahead(drafts)
-        return [
-            max(ahead.left_s[task.id], self._behind_s(task.due, ahead, task.params.cost))
-            for task in drafts
-        ]
-
-    def least_deadline(self, draft: Task) -> float:
-        """Return the seconds after which a task could be promised, about; at most the estimate."""
-        [late] = self.estimate([self._with_deadline(draft, None)])
-        for factor in _DEADLINES_TRIED:
-            wanted = factor * self._outlook.alone_s(draft.params)
-            if wanted >= late:
-                break
-            [promised] = self.estimate([self._with_deadline(draft, wanted)])
-            if promised <= wanted:
-                return wanted
-        return late
-
-    def _with_deadline(self, draft: Task, deadline_s: float | None) -> Task:
-        params = replace(draft.params, deadline_s=deadline_s)
-        return self._task(params, draft.client, draft.created_at)
-
-    def seconds_left(self, task: Task) -> float | None:
-        """Return the seconds until a task will be done, None if it has ended."""
-        if not task.state.is_open:
-            return None
-        ahead, now = self._ahead, self._clock()
-        is_new = task.id not in ahead.left_s and task.due < ahead.horizon
-        if is_new or now - ahead.at > _FRESH_S:
-            ahead = self._ahead = self._look_ahead([])
-        left_s = ahead.left_s.get(task.id)
-        if left_s is None:
-            left_s = self._behind_s(task.due, ahead)
-        return max(0.0, left_s - (now - ahead.at))
-
-    def position(self, task: Task) -> int | None:
-        """Return how many queued tasks are before a queued one, None if it is not queued."""
-        if task.state is not TaskState.QUEUED:
-            return None
-        return self._store.queued_before(task.id)
-
-    def _look_ahead(self, drafts: Sequence[Task]) -> _Ahead:
-        """Forecast what is running and queued, up to the horizon, and some tasks more."""
-        waiting = self._store.waiting(_HORIZON)
-        left_s = self._outlook.seconds_left(sorted([*waiting, *drafts], key=lambda task: task.due))
-        queued = [task for task in waiting if task.state is TaskState.QUEUED]
-        all_s = max((left_s[task.id] for task in waiting), default=0.0)
-        return _Ahead(
-            at=self._clock(),
-            left_s=left_s,
-            horizon=queued[-1].due if len(queued) == _HORIZON else math.inf,
-            cost_s=all_s / (sum(task.params.cost for task in waiting) or 1.0),
-        )
-
-    def _behind_s(self, due: float, ahead: _Ahead, more: float = 0.0) -> float:
-        """Return the seconds until all is done that is due until then, if that is far off."""
-        if due < ahead.horizon:
-            return 0.0
-        return (self._store.waiting_cost(due) + more) * ahead.cost_s
-
-    def _task(self, params: TaskParams, client: str, now: float) -> Task:
-        task = Task(
-            id=str(uuid.uuid4()),
-            state=TaskState.QUEUED,
-            params=params,
-            client=client[:_CLIENT_CHARS],
-            created_at=now,
-        )
-        alone_s = self._outlook.alone_s(params)
-        return replace(task, due=due(task.arrived_at, alone_s, task.deadline_at))
-
     def claim(self, owner: str, count: int, due_before: float = math.inf) -> list[Task]:
         """Take up to `count` of the queued tasks for a worker group.
 
         Those due first, and of all clients alike; with `due_before` only those due earlier, and of
         clients that have none running.
         """
-        return self._store.claim(owner, count, self._clock(), LEASE_S, due_before)
+        most_running = self._bounds.client_running or math.inf
+        now = self._clock()
+        return self._store.claim(owner, count, now, LEASE_S, due_before, most_running)
 
-    def beat(self, claim: Claim, steps_done: int) -> bool:
-        """Keep a claim, and record its progress; False if it has been taken away."""
-        return self._store.beat(claim, steps_done, self._clock() + LEASE_S)
+    def beat(self, steps_done: Mapping[Claim, int]) -> set[Claim]:
+        """Keep claims, and record their progress; return those that have been taken away."""
+        return self._store.beat(steps_done, self._clock() + LEASE_S)
 
-    def complete(self, claim: Claim, pictures: Sequence[str], timings: dict[str, float]) -> bool:
-        return self._store.complete(claim, self._clock(), pictures, timings)
+    def complete(
+        self,
+        claim: Claim,
+        pictures: Sequence[str],
+        timings: dict[str, float],
+        picture_bytes: int = 0,
+    ) -> bool:
+        return self._store.complete(claim, self._clock(), pictures, timings, picture_bytes)
 
     def fail(self, claim: Claim, reason: str) -> bool:
         return self._store.fail(claim, self._clock(), reason)
@@ -215,9 +176,10 @@ class TaskQueue:
             f" the last time: {reason}",
         )
 
-    def recover(self) -> int:
-        """Queue again what a former server process left running; return how many tasks.
+    def take_back(self, owner: str) -> int:
+        """Queue again what a former life of this worker group's owner left running."""
+        return self._store.take_back(owner)
 
-        Only for the sole owner of the task table, before it claims anything.
-        """
-        return self._store.reap(float("inf"))
+    def reap(self) -> int:
+        """Queue again what is running under a lease that has run out; return how many tasks."""
+        return self._store.reap(self._clock())

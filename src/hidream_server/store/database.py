@@ -1,30 +1,136 @@
-"""Opens the task database and brings its schema to this version."""
+"""Opens a task database, SQLite or PostgreSQL, and runs transactions on it.
 
+Knows the differences between the two, and the trouble they can be in; knows no table.
+"""
+
+import logging
 import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from hidream_server.errors import DatabaseVersionError
+from hidream_server.errors import ConfigurationError, StoreUnavailableError
+from hidream_server.store.schema import bring_up_to_date
 
-#: The newest migration in `migrations/versions`.
-SCHEMA_VERSION = "0003"
+logger = logging.getLogger(__name__)
+
+#: A database that is gone is noticed after about so many seconds.
+_NOTICE_S = 5
+#: For PostgreSQL: a connection whose other end has vanished ends by itself.
+_POSTGRESQL = {
+    "connect_timeout": _NOTICE_S,
+    "keepalives_idle": _NOTICE_S,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 1000 * _NOTICE_S,
+}
+#: Names the advisory lock under which writers of PostgreSQL that must be alone take turns.
+_ALONE = 0x48694472
 
 
-def open_database(path: Path) -> Engine:
-    """Return an engine on an up-to-date SQLite file, made if it is not there."""
+class Database:
+    """Transactions on one database; may be used from any thread."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self.engine = engine
+        self._clock = clock
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        # SQLite has one writer; queueing here is quicker and fairer than its busy back-off.
+        self._writing = threading.Lock()
+        # It writes from its first statement on: nobody may write between a look and a decision.
+        self._sqlite_writer = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._answers = True
+        self._answering_since = clock()
+
+    def answering_s(self) -> float:
+        """Return for how many seconds it has answered without a failure; 0 while it does not."""
+        return self._clock() - self._answering_since if self._answers else 0.0
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._noting_trouble(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, alone: bool = False) -> Iterator[Connection]:
+        """Begin a transaction; with `alone` no other such one runs beside it, on any machine."""
+        if self._is_sqlite:
+            with self._noting_trouble(), self._writing, self._sqlite_writer.begin() as connection:
+                yield connection
+            return
+        with self._noting_trouble(), self.engine.begin() as connection:
+            if alone:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ALONE})
+            yield connection
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _noting_trouble(self) -> Iterator[None]:
+        """Let those above know trouble with the database without knowing SQLAlchemy."""
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            self._note(answers=False, reason=error)
+            raise StoreUnavailableError from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                self._note(answers=False, reason=error)
+                raise StoreUnavailableError from error
+            raise
+        self._note(answers=True)
+
+    def _note(self, answers: bool, reason: Exception | None = None) -> None:
+        """Say once that it is gone, and once that it is back."""
+        if answers == self._answers:
+            return
+        if answers:
+            self._answering_since = self._clock()
+            logger.warning("The task database answers again")
+        else:
+            cause = getattr(reason, "orig", None) or reason
+            logger.error("The task database does not answer: %s", str(cause).strip())
+        self._answers = answers
+
+
+def open_sqlite(path: Path) -> Database:
+    """Return an up-to-date SQLite file, made if it is not there; one process may own it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-    event.listen(engine, "connect", _configure)
+    event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
-    with engine.begin() as connection:
-        version = _schema_version(connection)
-        if version != SCHEMA_VERSION:
-            _migrate(connection, version, path)
-    return engine
+    bring_up_to_date(engine)
+    return Database(engine)
 
 
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
+def open_postgresql(url: str) -> Database:
+    """Return an up-to-date PostgreSQL database; raise ConfigurationError if it does not answer."""
+    try:
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_timeout=_NOTICE_S, connect_args=_POSTGRESQL
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "The driver for PostgreSQL is not installed: pip install 'hidream-server[postgresql]'."
+        ) from error
+    try:
+        bring_up_to_date(engine)
+    except OperationalError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        raise ConfigurationError(
+            f"The task database {where} does not answer: {str(error.orig).strip()}"
+        ) from error
+    return Database(engine)
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     """Make a commit mean "on the disk": accepted tasks survive a power cut."""
     # The driver would commit a migration's statements one by one; SQLAlchemy begins instead.
     connection.isolation_level = None
@@ -35,29 +141,4 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _schema_version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return version
-
-
-def _migrate(connection: Connection, version: str | None, path: Path) -> None:
-    # Alembic is slow to import and needed only by a new or an older database.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise DatabaseVersionError(
-            f"The database {path} has schema {version}, this server knows up to {SCHEMA_VERSION}:"
-            " start the newer server, or choose another --data-dir."
-        ) from error
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

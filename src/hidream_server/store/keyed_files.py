@@ -16,12 +16,17 @@ class KeyedFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(".*.part"):
+            unfinished.unlink()
 
     def put(self, key: str, data: bytes) -> None:
         """Replace what is there; a file that a power cut spoils is only time lost."""
         temporary = self._folder / f".{key}.part"
-        temporary.write_bytes(data)
-        temporary.replace(self._folder / key)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(self._folder / key)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def get(self, key: str) -> bytes | None:
         try:

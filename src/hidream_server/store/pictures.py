@@ -7,7 +7,9 @@ import os
 import re
 from pathlib import Path
 
-_NAME = re.compile(r"(?P<task>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})_\d+_\d+\.png")
+_NAME = re.compile(
+    r"(?P<task>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})_(?P<attempt>\d+)_\d+\.png"
+)
 
 
 def picture_name(task_id: str, attempt: int, image_index: int) -> str:
@@ -18,6 +20,12 @@ def task_of(name: str) -> str | None:
     """Return the id of the task a picture name belongs to, None if it is no picture name."""
     match = _NAME.fullmatch(name)
     return match["task"] if match else None
+
+
+def attempt_of(name: str) -> int | None:
+    """Return the attempt that made a picture, None if it is no picture name."""
+    match = _NAME.fullmatch(name)
+    return int(match["attempt"]) if match else None
 
 
 class PictureFolder:
@@ -55,3 +63,10 @@ class PictureFolder:
         if task_of(name) is None or path.is_symlink() or not path.is_file():
             return None
         return path
+
+    def names(self) -> list[str]:
+        """Return the names of all files, pictures or not."""
+        return sorted(path.name for path in self._folder.iterdir())
+
+    def drop(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)

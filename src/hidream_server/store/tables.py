@@ -1,6 +1,17 @@
 """The tables, as the newest migration leaves them."""
 
-from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData()
 
@@ -14,6 +25,11 @@ tasks = Table(
     Column("params", JSON, nullable=False),
     #: Whom it belongs to, for fair shares.
     Column("client", String(64), nullable=False, default=""),
+    #: Of the body that asked for it; with the client's own name for the request, and which of its
+    #: tasks it is, a submission that comes again is known by it.
+    Column("digest", String(64), nullable=False, default=""),
+    Column("request_key", String(255)),
+    Column("request_index", Integer, nullable=False, default=0),
     #: Expected work in rows × steps × megapixels.
     Column("cost", Float, nullable=False),
     #: Times are seconds since the epoch, UTC.
@@ -29,8 +45,13 @@ tasks = Table(
     Column("lease_until", Float),
     Column("steps_done", Integer, nullable=False, default=0),
     Column("pictures", JSON, nullable=False, default=list),
+    Column("picture_bytes", BigInteger, nullable=False, default=0),
+    #: When its pictures were deleted.
+    Column("expired_at", Float),
     Column("error", Text, nullable=False, default=""),
     Column("timings", JSON, nullable=False, default=dict),
     Index("tasks_by_state", "state", "due", "sequence"),
     Index("tasks_by_end", "state", "completed_at"),
+    Index("tasks_by_request", "client", "request_key", "request_index", unique=True),
+    Index("tasks_by_client", "client", "created_at"),
 )

@@ -5,63 +5,93 @@ attempt and changes nothing when a newer attempt holds it.
 """
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, Engine, Row, Update, func, insert, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Row, Select, Update, func, insert, select, update
 
-from hidream_server.errors import StoreUnavailableError
+from hidream_server.errors import RequestReusedError
+from hidream_server.store.database import Database
+from hidream_server.store.rows import to_row, to_task
 from hidream_server.store.tables import tasks
-from hidream_server.task import Task, TaskParams, TaskState, sources
+from hidream_server.task import Task, TaskState, is_task_id, sources
 
 #: (task id, attempt): who may write about a running task.
 Claim = tuple[str, int]
 
+#: So far back it is known how many images a client asked for, in seconds.
+RATE_WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What there is already when tasks of a client are to be added."""
+
+    #: Tasks that are queued, of all clients and of this one.
+    queued: int
+    client_queued: int
+    #: When this client asked for how many images, within RATE_WINDOW_S; the earliest first.
+    recent: tuple[tuple[float, int], ...]
+
 
 class TaskStore:
-    """Tasks in SQLite; one process owns the file."""
+    """Tasks in a database."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        # SQLite has one writer; queueing here is quicker and fairer than its busy back-off.
-        self._writing = threading.Lock()
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def insert(self, new: Sequence[Task]) -> None:
-        """Add tasks, all or none; they are on the disk when this returns."""
+    def insert(
+        self,
+        new: Sequence[Task],
+        key: str | None = None,
+        check: Callable[[Load], object] = lambda _load: None,
+    ) -> list[Task]:
+        """Add one client's tasks, all or none; they are on the disk when this returns.
+
+        Returns them, or those that an earlier insertion of the same made, known by their ids or by
+        `key`, the client's own name for its request; raises RequestReusedError where that was
+        another. What `check` raises of what is there already prevents the insertion.
+        """
         if not new:
-            return
-        rows = [_to_row(task) for task in new]
-        with self._write_transaction() as connection:
+            return []
+        rows = [to_row(task, key, index) for index, task in enumerate(new)]
+        with self._database.write(alone=True) as connection:
+            if earlier := _earlier(connection, new, key):
+                return earlier
+            check(_load(connection, new[0].client, new[0].created_at - RATE_WINDOW_S))
             connection.execute(insert(tasks), rows)
+        return list(new)
+
+    def earlier(self, new: Sequence[Task], key: str | None) -> list[Task]:
+        """Return what an earlier insertion of the same made, nothing if there was none."""
+        with self._database.read() as connection:
+            return _earlier(connection, new, key)
+
+    def load(self, client: str, now: float) -> Load:
+        """Return what `insert` would check."""
+        with self._database.read() as connection:
+            return _load(connection, client, now - RATE_WINDOW_S)
 
     def get(self, task_id: str) -> Task | None:
-        with self._read_transaction() as connection:
+        if not is_task_id(task_id):
+            return None
+        with self._database.read() as connection:
             row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
-        return None if row is None else _to_task(row)
+        return None if row is None else to_task(row)
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state."""
         query = select(tasks.c.state, func.count()).group_by(tasks.c.state)
-        with self._read_transaction() as connection:
+        with self._database.read() as connection:
             found = {TaskState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in TaskState}
 
-    def waiting_cost(self, due: float = math.inf) -> float:
-        """Return the cost of all tasks that are queued or running and due until then."""
-        waiting = tasks.c.state.in_([TaskState.QUEUED, TaskState.PROCESSING]) & (tasks.c.due <= due)
-        query = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(waiting)
-        with self._read_transaction() as connection:
-            return float(connection.scalar(query) or 0.0)
-
     def waiting(self, count: int) -> list[Task]:
         """Return the tasks that are running or queued, up to `count` of each, those due first."""
-        with self._read_transaction() as connection:
+        with self._database.read() as connection:
             return [
-                _to_task(row)
+                to_task(row)
                 for state in (TaskState.PROCESSING, TaskState.QUEUED)
                 for row in connection.execute(
                     select(tasks)
@@ -71,68 +101,78 @@ class TaskStore:
                 )
             ]
 
-    def queued_before(self, task_id: str) -> int:
-        """Return how many queued tasks are before a task in the order of the queue."""
-        this = tasks.alias()
-        earlier = (tasks.c.due < this.c.due) | (
-            (tasks.c.due == this.c.due) & (tasks.c.sequence < this.c.sequence)
+    def line(self) -> list[tuple[str, float, float]]:
+        """Return id, when it is due, and cost of every queued task, in the order of the queue."""
+        query = (
+            select(tasks.c.id, tasks.c.due, tasks.c.cost)
+            .where(tasks.c.state == TaskState.QUEUED)
+            .order_by(tasks.c.due, tasks.c.sequence)
         )
-        query = select(func.count(tasks.c.sequence)).where(
-            this.c.id == task_id, tasks.c.state == TaskState.QUEUED, earlier
-        )
-        with self._read_transaction() as connection:
-            return int(connection.scalar(query) or 0)
+        with self._database.read() as connection:
+            return [(row.id, row.due, row.cost) for row in connection.execute(query)]
 
     def claim(
-        self, owner: str, count: int, now: float, lease_s: float, due_before: float = math.inf
+        self,
+        owner: str,
+        count: int,
+        now: float,
+        lease_s: float,
+        due_before: float = math.inf,
+        most_running: float = math.inf,
     ) -> list[Task]:
         """Lease up to `count` queued tasks, each as a new attempt.
 
         First those of the clients that have the fewest running, then those due first. Tasks due
-        later than `due_before` are left, unless their client has none running.
+        later than `due_before` are left, unless their client has none running; so are those of
+        clients that have `most_running`.
         """
-        other = tasks.alias()
-        running = (
-            select(func.count())
-            .where(other.c.state == TaskState.PROCESSING, other.c.client == tasks.c.client)
-            .scalar_subquery()
-        )
-        first = (
-            select(tasks.c.sequence)
-            .where(tasks.c.state == TaskState.QUEUED)
-            .where((tasks.c.due < due_before) | (running == 0))
-            .order_by(running, tasks.c.due, tasks.c.sequence)
-            .limit(count)
-            .with_for_update(skip_locked=True)
-        )
+        bounded = most_running < math.inf
         lease = {"owner": owner, "lease_until": now + lease_s, "started_at": now}
-        statement = (
-            _transition(TaskState.PROCESSING, **lease)
-            .where(tasks.c.sequence.in_(first))
-            .values(attempt=tasks.c.attempt + 1, steps_done=0)
-            .returning(*tasks.c)
-        )
-        with self._write_transaction() as connection:
-            rows = connection.execute(statement).all()
-        return [_to_task(row) for row in sorted(rows, key=lambda row: (row.due, row.sequence))]
+        rows: list[Row[Any]] = []
+        with self._database.write(alone=bounded) as connection:
+            # One by one where each changes how many its client may have more.
+            for part in [1] * count if bounded else [count]:
+                chosen = _next_in_line(part, due_before, most_running).cte("chosen")
+                statement = (
+                    _transition(TaskState.PROCESSING, **lease)
+                    .where(tasks.c.sequence.in_(select(chosen.c.sequence)))
+                    .values(attempt=tasks.c.attempt + 1, steps_done=0)
+                    .returning(*tasks.c)
+                )
+                rows += connection.execute(statement).all()
+        return [to_task(row) for row in sorted(rows, key=lambda row: (row.due, row.sequence))]
 
-    def beat(self, claim: Claim, steps_done: int, lease_until: float) -> bool:
-        """Renew a lease and record progress; False if the lease is lost."""
-        statement = _fenced(update(tasks), claim).where(tasks.c.state == TaskState.PROCESSING)
-        return self._write(statement.values(steps_done=steps_done, lease_until=lease_until)) == 1
+    def beat(self, steps_done: Mapping[Claim, int], lease_until: float) -> set[Claim]:
+        """Renew leases and record progress; return those claims that are lost."""
+        lost = set()
+        with self._database.write() as connection:
+            for claim, steps in steps_done.items():
+                renewal = {"steps_done": steps, "lease_until": lease_until}
+                statement = _fenced(update(tasks), claim).values(renewal)
+                if connection.execute(statement).rowcount == 0:
+                    lost.add(claim)
+        return lost
 
     def complete(
-        self, claim: Claim, now: float, pictures: Sequence[str], timings: dict[str, float]
+        self,
+        claim: Claim,
+        now: float,
+        pictures: Sequence[str],
+        timings: dict[str, float],
+        picture_bytes: int = 0,
     ) -> bool:
         """Make this attempt's pictures the result; False if it was fenced off."""
-        statement = _transition(
-            TaskState.COMPLETED, completed_at=now, pictures=list(pictures), timings=timings
-        )
+        result = {
+            "pictures": list(pictures),
+            "picture_bytes": picture_bytes,
+            "timings": timings,
+        }
+        statement = _transition(TaskState.COMPLETED, completed_at=now, **result)
         return self._write(_fenced(statement, claim)) == 1
 
     def fail(self, claim: Claim, now: float, error: str) -> bool:
         """Fail a running task with a reason; False if it was fenced off."""
-        statement = _transition(TaskState.FAILED, completed_at=now, error=error)
+        statement = _transition(TaskState.FAILED, completed_at=now, error=_storable(error))
         return self._write(_fenced(statement, claim)) == 1
 
     def cancel(self, task_id: str, now: float) -> bool:
@@ -149,28 +189,25 @@ class TaskStore:
         """Queue the running tasks whose lease has run out; return how many."""
         return self._write(_requeue().where(tasks.c.lease_until < now))
 
-    @contextmanager
-    def _read_transaction(self) -> Iterator[Connection]:
-        with _translated_errors(), self._engine.connect() as connection:
-            yield connection
+    def take_back(self, owner: str) -> int:
+        """Queue the running tasks that `owner` holds; return how many."""
+        return self._write(_requeue().where(tasks.c.owner == owner))
 
-    @contextmanager
-    def _write_transaction(self) -> Iterator[Connection]:
-        with _translated_errors(), self._writing, self._engine.begin() as connection:
-            yield connection
+    def end_overdue(self, state: TaskState, now: float, older_s: float, error: str) -> list[str]:
+        """Fail what has been queued, never started, or running for so long; return the ids."""
+        since = tasks.c.started_at if state is TaskState.PROCESSING else tasks.c.created_at
+        statement = (
+            _transition(TaskState.FAILED, completed_at=now, error=error)
+            .where(tasks.c.state == state, since < now - older_s)
+            .where((tasks.c.state == TaskState.PROCESSING) | (tasks.c.attempt == 0))
+            .returning(tasks.c.id)
+        )
+        with self._database.write() as connection:
+            return list(connection.scalars(statement))
 
     def _write(self, statement: Update) -> int:
-        with self._write_transaction() as connection:
+        with self._database.write() as connection:
             return connection.execute(statement).rowcount
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Let those above know trouble with the database without knowing SQLAlchemy."""
-    try:
-        yield
-    except OperationalError as error:
-        raise StoreUnavailableError(f"The task database does not answer: {error.orig}.") from error
 
 
 def _transition(target: TaskState, **values: Any) -> Update:
@@ -185,35 +222,66 @@ def _requeue() -> Update:
 
 def _fenced(statement: Update, claim: Claim) -> Update:
     task_id, attempt = claim
-    return statement.where(tasks.c.id == task_id, tasks.c.attempt == attempt)
-
-
-def _to_row(task: Task) -> dict[str, Any]:
-    return {
-        "id": task.id,
-        "state": task.state,
-        "params": msgspec.to_builtins(task.params),
-        "client": task.client,
-        "cost": task.params.cost,
-        "created_at": task.created_at,
-        "due": task.due,
-    }
-
-
-def _to_task(row: Row[Any]) -> Task:
-    return Task(
-        id=row.id,
-        state=TaskState(row.state),
-        params=msgspec.convert(row.params, TaskParams),
-        client=row.client,
-        created_at=row.created_at,
-        due=row.due,
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        attempt=row.attempt,
-        crashes=row.crashes,
-        steps_done=row.steps_done,
-        pictures=tuple(row.pictures),
-        error=row.error,
-        timings=dict(row.timings),
+    return statement.where(
+        tasks.c.id == task_id,
+        tasks.c.attempt == attempt,
+        tasks.c.state == TaskState.PROCESSING,
     )
+
+
+def _next_in_line(count: int, due_before: float, most_running: float) -> Select[int]:
+    """Select the tasks to be claimed next, and lock them where rows can be locked."""
+    busy = (
+        select(tasks.c.client, func.count().label("running"))
+        .where(tasks.c.state == TaskState.PROCESSING)
+        .group_by(tasks.c.client)
+        .subquery()
+    )
+    running = func.coalesce(busy.c.running, 0)
+    chosen = (
+        select(tasks.c.sequence)
+        .select_from(tasks.outerjoin(busy, tasks.c.client == busy.c.client))
+        .where(tasks.c.state == TaskState.QUEUED)
+        .where((tasks.c.due < due_before) | (running == 0))
+        .order_by(running, tasks.c.due, tasks.c.sequence)
+        .limit(count)
+        .with_for_update(skip_locked=True, of=tasks)
+    )
+    return chosen if most_running == math.inf else chosen.where(running < most_running)
+
+
+def _earlier(connection: Connection, new: Sequence[Task], key: str | None) -> list[Task]:
+    """Find what came of the same request before; refuse a name that was given to another."""
+    if key is not None:
+        query = select(tasks).where(tasks.c.client == new[0].client, tasks.c.request_key == key)
+        found = connection.execute(query.order_by(tasks.c.request_index)).all()
+        if found and [row.digest for row in found] != [task.digest for task in new]:
+            raise RequestReusedError(f"The Idempotency-Key {key!r} was sent with another request.")
+        if found:
+            return [to_task(row) for row in found]
+    query = select(tasks).where(tasks.c.id.in_([task.id for task in new]))
+    known = {row.id: to_task(row) for row in connection.execute(query)}
+    for task in new:
+        if known and (task.id not in known or known[task.id].digest != task.digest):
+            raise RequestReusedError(f"The task_id {task.id} belongs to another request.")
+    return [known[task.id] for task in new] if known else []
+
+
+def _load(connection: Connection, client: str, since: float) -> Load:
+    queued = select(func.count()).where(tasks.c.state == TaskState.QUEUED)
+    images = tasks.c.params["num_images"].as_integer()
+    recent = (
+        select(tasks.c.created_at, images)
+        .where(tasks.c.client == client, tasks.c.created_at > since)
+        .order_by(tasks.c.created_at)
+    )
+    return Load(
+        queued=connection.scalar(queued) or 0,
+        client_queued=connection.scalar(queued.where(tasks.c.client == client)) or 0,
+        recent=tuple((row[0], row[1]) for row in connection.execute(recent)),
+    )
+
+
+def _storable(text: str) -> str:
+    """Leave out what one or the other database cannot hold in a text."""
+    return text.replace("\0", "").encode(errors="replace").decode()

@@ -1,0 +1,78 @@
+"""From requests to accepted tasks: known again, in time, within bounds, and answered.
+
+What single fields may hold is the business of `limits`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hidream_server.api.schemas import GenerationRequest, SubmitAnswer, tenths
+from hidream_server.api.services import Services
+from hidream_server.errors import FieldProblem, InvalidRequestError
+from hidream_server.queue.prospects import Prospects
+from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.task import Task
+
+
+def accept(
+    services: Services,
+    requests: Sequence[GenerationRequest],
+    client: str,
+    key: str | None,
+    batch: bool = False,
+) -> list[SubmitAnswer]:
+    """Accept tasks, all or none, or answer with those that the same request made before."""
+    queue = services.queue
+    drafts = [
+        _known_by(draft, request)
+        for draft, request in zip(
+            queue.draft(services.limits.accept(requests, batch), client), requests, strict=True
+        )
+    ]
+    tasks = queue.earlier(drafts, key) or _submit(queue, drafts, key, batch)
+    return [_answer(queue.prospects, task) for task in tasks]
+
+
+def _known_by(draft: Task, request: GenerationRequest) -> Task:
+    """Give a draft what a repetition of its request is known by."""
+    # Without defaults: a field that is new in a later version makes no other request of this one.
+    body = request.model_dump_json(exclude_defaults=True)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return replace(draft, id=request.task_id or draft.id, digest=digest)
+
+
+def _submit(queue: TaskQueue, drafts: list[Task], key: str | None, batch: bool) -> list[Task]:
+    # Before anything is forecast: to refuse must be cheap where there is too much already.
+    queue.require_room(drafts)
+    if any(task.params.deadline_s is not None for task in drafts):
+        _refuse_late(drafts, queue.prospects, batch)
+    return queue.submit(drafts, key)
+
+
+def _refuse_late(drafts: Sequence[Task], prospects: Prospects, batch: bool) -> None:
+    """Raise InvalidRequestError for tasks that cannot be done by their deadlines."""
+    problems = [
+        FieldProblem(
+            f"requests.{index}.deadline_s" if batch else "deadline_s",
+            task.params.deadline_s,
+            f"at least {tenths(prospects.least_deadline(task))} as things are",
+        )
+        for index, (task, estimate) in enumerate(
+            zip(drafts, prospects.estimate(drafts), strict=True)
+        )
+        if task.params.deadline_s is not None and estimate > task.params.deadline_s
+    ]
+    if problems:
+        raise InvalidRequestError(problems)
+
+
+def _answer(prospects: Prospects, task: Task) -> SubmitAnswer:
+    return SubmitAnswer(
+        task_id=task.id,
+        requestId=task.id,
+        status=task.state,
+        estimated_time=tenths(prospects.seconds_left(task) or 0.0),
+        queue_position=prospects.position(task) or 0,
+        message=f"Accepted; follow it at /status/{task.id}.",
+    )

@@ -1,0 +1,91 @@
+"""The task queue as a supervisor uses it: beside the event loop, and however long it is away.
+
+What a group has done is written down once the database answers again; meanwhile the ranks go on.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
+
+from hidream_server.errors import StoreUnavailableError
+from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.tasks import Claim
+from hidream_server.task import Task, TaskState
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: The database is tried again after so many seconds.
+_AGAIN_S = 0.5
+
+
+class PatientQueue:
+    """One supervisor's way to the queue."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        owner: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`owner` is whose the leases are, for a later life of the same owner to take back."""
+        self._queue = queue
+        self._owner = owner
+        self._clock = clock
+        self._sleep = sleep
+        self._give_up_at = math.inf
+
+    def give_up_at(self, when: float) -> None:
+        """Raise StoreUnavailableError, from then on, rather than wait."""
+        self._give_up_at = when
+
+    async def claim(self, due_before: float) -> list[Task]:
+        """Take a task; none while the database is away."""
+        try:
+            return await asyncio.to_thread(self._queue.claim, self._owner, 1, due_before)
+        except StoreUnavailableError:
+            return []
+
+    async def beat(self, steps_done: Mapping[Claim, int]) -> set[Claim]:
+        """Keep claims; return those that are known to be lost."""
+        try:
+            return await asyncio.to_thread(self._queue.beat, steps_done)
+        except StoreUnavailableError:
+            return set()
+
+    async def is_idle(self) -> bool:
+        """Tell whether nothing is queued; no while the database is away."""
+        try:
+            counts = await asyncio.to_thread(self._queue.counts)
+        except StoreUnavailableError:
+            return False
+        return counts[TaskState.QUEUED] == 0
+
+    async def complete(
+        self, claim: Claim, pictures: Sequence[str], timings: dict[str, float], picture_bytes: int
+    ) -> bool:
+        return await self._insist(self._queue.complete, claim, pictures, timings, picture_bytes)
+
+    async def fail(self, claim: Claim, reason: str) -> bool:
+        return await self._insist(self._queue.fail, claim, reason)
+
+    async def hand_back(self, claim: Claim) -> bool:
+        return await self._insist(self._queue.hand_back, claim)
+
+    async def crashed(self, task: Task, reason: str) -> bool:
+        """Write down that a task's group went down; return whether the task failed by that."""
+        await self._insist(self._queue.crashed, task, reason)
+        now = await self._insist(self._queue.get, task.id)
+        return now is not None and now.state is TaskState.FAILED
+
+    async def _insist(self, verb: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        while True:
+            try:
+                return await asyncio.to_thread(verb, *args, **kwargs)
+            except StoreUnavailableError:
+                if self._clock() >= self._give_up_at:
+                    raise
+            await self._sleep(_AGAIN_S)

@@ -1,0 +1,57 @@
+"""How much work is accepted: places in the queue, in all and for each client, and images a minute.
+
+Knows numbers only; when there will be room is asked of the prospects.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hidream_server.errors import ClientQueueFullError, QueueFullError, RateLimitedError
+from hidream_server.store.tasks import RATE_WINDOW_S, Load
+from hidream_server.task import Task
+
+#: Returns the seconds until so many of the waiting tasks are done, of one client or of all.
+Wait = Callable[[int, str | None], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The most there may be of each; 0 is no bound."""
+
+    queued: int = 0
+    client_queued: int = 0
+    client_running: int = 0
+    #: Images that a client may ask for in a minute.
+    client_images: int = 0
+
+    def check(self, new: Sequence[Task], load: Load, wait: Wait) -> None:
+        """Raise OverloadError, saying when there will be room, if these tasks are too many."""
+        client, now = new[0].client, new[0].created_at
+        if self.queued and (over := load.queued + len(new) - self.queued) > 0:
+            raise QueueFullError(
+                f"The queue is full: it holds {self.queued} tasks.", wait(over, None)
+            )
+        if self.client_queued and (over := load.client_queued + len(new) - self.client_queued) > 0:
+            raise ClientQueueFullError(
+                f"You have {load.client_queued} tasks queued, and may have {self.client_queued}.",
+                wait(over, client),
+            )
+        images = sum(task.params.num_images for task in new)
+        if self.client_images and (wait_s := self._rate_wait(images, load, now)) > 0:
+            raise RateLimitedError(
+                f"You may ask for {self.client_images} images in a minute.", wait_s
+            )
+
+    def _rate_wait(self, images: int, load: Load, now: float) -> float:
+        """Return the seconds until so many images more are within a minute's allowance."""
+        over = sum(count for _, count in load.recent) + images - self.client_images
+        wait_s = 0.0
+        for at, count in load.recent:
+            if over <= 0:
+                break
+            over -= count
+            wait_s = at + RATE_WINDOW_S - now
+        return wait_s
+
+
+NO_BOUNDS = Bounds()

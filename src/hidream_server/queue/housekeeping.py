@@ -1,0 +1,94 @@
+"""What must be done now and then so that nothing is lost, overrun or left behind.
+
+Leases that ran out, tasks whose time is over, pictures and rows that are old, files of no task.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hidream_server.queue.task_queue import LEASE_S, TaskQueue
+from hidream_server.store.database import Database
+from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.pictures import PictureFolder, attempt_of, task_of
+from hidream_server.store.retention import EndedTasks, Excess
+from hidream_server.task import Task, TaskState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HouseRules:
+    """How long things may be; 0 is for ever, or without a bound."""
+
+    queued_s: float = 0.0
+    running_s: float = 0.0
+    pictures_s: float = 0.0
+    pictures_bytes: float = 0.0
+    tasks_s: float = 0.0
+
+
+class Housekeeper:
+    """Keeps one database and the files beside it in order."""
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        database: Database,
+        pictures: PictureFolder,
+        checkpoints: KeyedFiles,
+        rules: HouseRules,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._queue = queue
+        self._database = database
+        self._ended = EndedTasks(database)
+        self._pictures = pictures
+        self._checkpoints = checkpoints
+        self._rules = rules
+        self._clock = clock
+
+    def free_lapsed(self) -> None:
+        """Queue tasks again whose group is gone, and fail those whose time is over."""
+        # While the database was away nobody could renew a lease: all may do so first.
+        if self._database.answering_s() > LEASE_S and (count := self._queue.reap()):
+            logger.warning("%d task(s) whose lease ran out are queued again", count)
+        self._queue.end_overdue(self._rules.queued_s, self._rules.running_s)
+
+    def retire(self) -> None:
+        """Delete pictures that are too old or too many, and rows that are too old."""
+        now, rules = self._clock(), self._rules
+        excess = Excess(
+            made_before=now - rules.pictures_s if rules.pictures_s else 0.0,
+            bytes=rules.pictures_bytes or float("inf"),
+        )
+        while expired := self._ended.expire(excess, now):
+            # The rows say so before the files are gone: a link that is given leads to a file.
+            for name in (name for task in expired for name in task.pictures):
+                self._pictures.drop(name)
+            logger.info("Pictures of %d task(s) expired", len(expired))
+        if rules.tasks_s:
+            self._ended.forget(now - rules.tasks_s)
+
+    def sweep(self) -> int:
+        """Delete files that no task owns any more, or ever did; return how many."""
+        names = [name for name in self._pictures.names() if task_of(name)]
+        checkpoints = self._checkpoints.names()
+        tasks = self._ended.of(sorted({*checkpoints, *(task_of(name) or "" for name in names)}))
+        useless = [name for name in names if not _owns(tasks.get(task_of(name) or ""), name)]
+        for name in useless:
+            self._pictures.drop(name)
+        ended = [id for id in checkpoints if id not in tasks or not tasks[id].state.is_open]
+        for task_id in ended:
+            self._checkpoints.drop(task_id)
+        return len(useless) + len(ended)
+
+
+def _owns(task: Task | None, name: str) -> bool:
+    """Tell whether a picture is a task's result, or may become it."""
+    if task is None:
+        return False
+    if task.state is TaskState.PROCESSING:
+        return attempt_of(name) == task.attempt
+    return name in task.pictures and task.expired_at is None

@@ -1,0 +1,152 @@
+"""Where a task stands in the queue, and when it will be done.
+
+Looks ahead at what is running and queued now and then, and answers many questions from one look.
+"""
+
+import math
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from hidream_server.queue.outlook import Outlook
+from hidream_server.scheduling.places import due
+from hidream_server.store.tasks import TaskStore
+from hidream_server.task import Task, TaskState
+
+#: So many of the queued tasks are forecast one by one; those behind them by their cost.
+_HORIZON = 64
+#: Deadlines that are tried to find one that can be met, by how long the steps take alone.
+_DEADLINES_TRIED = (1.2, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)
+#: A look is believed for so many seconds.
+_FRESH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What was seen of the queue, and when."""
+
+    at: float
+    #: What is running, and the first that are queued.
+    near: tuple[Task, ...]
+    #: Seconds until each of those is done, and drafts that were to be looked at with them.
+    left_s: dict[str, float]
+    #: Of every queued task: its place, when it is due, the cost up to and with it.
+    places: dict[str, int]
+    dues: list[float]
+    costs: list[float]
+    #: Seconds for each cost, on the average.
+    cost_s: float
+
+    def queued_before(self, task: Task) -> int:
+        """Return how many queued tasks are before one that is queued, or would be."""
+        return self.places.get(task.id, bisect_right(self.dues, task.due))
+
+    def behind_s(self, task: Task) -> float:
+        """Return the seconds until a task and all before it are done, if that is far off."""
+        before = self.queued_before(task)
+        if before < _HORIZON:
+            return 0.0
+        running = (near for near in self.near if near.state is TaskState.PROCESSING)
+        cost = sum(near.params.cost for near in running) + self.costs[before - 1]
+        return (cost + task.params.cost) * self.cost_s
+
+
+class Prospects:
+    """What there is to expect of waiting tasks; may be used from any thread."""
+
+    def __init__(
+        self, store: TaskStore, outlook: Outlook, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._outlook = outlook
+        self._clock = clock
+        self._last: _Look | None = None
+        #: Of those who find the last look too old, one looks again and the others wait for it.
+        self._looking = threading.Lock()
+
+    def estimate(self, drafts: Sequence[Task]) -> list[float]:
+        """Return the seconds until each of these would be done, if all were submitted now."""
+        look = self._look(drafts)
+        return [max(look.left_s[task.id], look.behind_s(task)) for task in drafts]
+
+    def least_deadline(self, draft: Task) -> float:
+        """Return the seconds after which a task could be promised, about; at most the estimate."""
+        [late] = self.estimate([self.with_deadline(draft, None)])
+        for factor in _DEADLINES_TRIED:
+            wanted = factor * self._outlook.alone_s(draft.params)
+            if wanted >= late:
+                break
+            [promised] = self.estimate([self.with_deadline(draft, wanted)])
+            if promised <= wanted:
+                return wanted
+        return late
+
+    def with_deadline(self, draft: Task, deadline_s: float | None) -> Task:
+        """Return a draft as it would be with this deadline: also elsewhere in the queue."""
+        return self.placed(replace(draft, params=replace(draft.params, deadline_s=deadline_s)))
+
+    def placed(self, draft: Task) -> Task:
+        """Return a draft with its place in the queue."""
+        alone_s = self._outlook.alone_s(draft.params)
+        return replace(draft, due=due(draft.arrived_at, alone_s, draft.deadline_at))
+
+    def seconds_left(self, task: Task) -> float | None:
+        """Return the seconds until a task will be done, None if it has ended."""
+        if not task.state.is_open:
+            return None
+        look = self._recent(task)
+        left_s = look.left_s.get(task.id)
+        if left_s is None:
+            left_s = look.behind_s(task)
+        return max(0.0, left_s - (self._clock() - look.at))
+
+    def position(self, task: Task) -> int | None:
+        """Return how many queued tasks are before a queued one, None if it is not queued."""
+        if task.state is not TaskState.QUEUED:
+            return None
+        return self._recent(task).queued_before(task)
+
+    def wait_s(self, count: int, client: str | None) -> float:
+        """Return the seconds until so many of the waiting tasks are done, of one client or all."""
+        look = self._recent()
+        ends = sorted(
+            look.left_s[task.id] for task in look.near if client is None or task.client == client
+        )
+        if not ends:
+            return _FRESH_S
+        left_s = ends[min(count, len(ends)) - 1]
+        return max(_FRESH_S, left_s - (self._clock() - look.at))
+
+    def _recent(self, task: Task | None = None) -> _Look:
+        """Return a look that is new enough, and in which this task is seen."""
+        if (look := self._believable(task)) is not None:
+            return look
+        with self._looking:
+            if (look := self._believable(task)) is None:
+                look = self._last = self._look([])
+        return look
+
+    def _believable(self, task: Task | None) -> _Look | None:
+        look = self._last
+        if look is None or self._clock() - look.at > _FRESH_S:
+            return None
+        seen = task is None or task.id in look.left_s or task.id in look.places
+        return look if seen else None
+
+    def _look(self, drafts: Sequence[Task]) -> _Look:
+        near = self._store.waiting(_HORIZON)
+        line = self._store.line()
+        left_s = self._outlook.seconds_left(sorted([*near, *drafts], key=lambda task: task.due))
+        all_s = max((left_s[task.id] for task in near), default=0.0)
+        return _Look(
+            at=self._clock(),
+            near=tuple(near),
+            left_s=left_s,
+            places={task_id: place for place, (task_id, _, _) in enumerate(line)},
+            dues=[due for _, due, _ in line],
+            costs=list(accumulate(cost for _, _, cost in line)),
+            cost_s=all_s / (sum(task.params.cost for task in near) or math.inf),
+        )
