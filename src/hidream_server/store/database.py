@@ -106,8 +106,7 @@ def open_sqlite(path: Path) -> Database:
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
-    bring_up_to_date(engine)
-    return Database(engine)
+    return _opened(engine)
 
 
 def open_postgresql(url: str) -> Database:
@@ -121,12 +120,20 @@ def open_postgresql(url: str) -> Database:
             "The driver for PostgreSQL is not installed: pip install 'hidream-server[postgresql]'."
         ) from error
     try:
-        bring_up_to_date(engine)
+        return _opened(engine)
     except OperationalError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ConfigurationError(
             f"The task database {where} does not answer: {str(error.orig).strip()}"
         ) from error
+
+
+def _opened(engine: Engine) -> Database:
+    try:
+        bring_up_to_date(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return Database(engine)
 
 

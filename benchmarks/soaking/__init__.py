@@ -1,0 +1,1 @@
+"""The parts of the soak: clients, chaos, the machine they act on, and what must hold at the end."""
