@@ -78,9 +78,8 @@ def soak(folder: Path, arguments: argparse.Namespace, stack: ExitStack) -> list[
         data = stage.disk.folder / "data"
         strays = left_behind(data, temporary, stage, notes.promises)
         stage.server.stop()
-        # What the launcher keeps while it lives lies in the temporary folder, too.
-        troubles += [f"left behind: {name}" for name in strays if "torchelastic" not in name]
-        troubles += [f"left behind: {path.name}" for path in temporary.iterdir()]
+        # torch keeps what it compiled for the next time.
+        troubles += [f"left behind: {name}" for name in strays if "torchinductor" not in name]
         # Without its database it does not start: whoever looks after it tries again.
         troubles += [
             f"the server ended with {code}: {last}"

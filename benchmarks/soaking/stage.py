@@ -27,7 +27,7 @@ OPTIONS = {
     "HIDREAM_DRAIN_TIMEOUT_S": "10",
     "HIDREAM_KEEP_PICTURES_GB": "0.03",
     "HIDREAM_MAX_QUEUE_LENGTH": "24",
-    "PYTHONPATH": str(FAULTS),
+    "PYTHONPATH": os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")]),
     "FAULT": "poison",
 }
 

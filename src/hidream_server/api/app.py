@@ -22,7 +22,7 @@ def create_app(services: Services) -> FastAPI:
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
     )
     app.state.services = services
-    for router in (health.router, tasks.router, images.router):
+    for router in (tasks.router, images.router, health.router):
         app.include_router(router)
     handle_errors(app)
     _document_limits(app, services.limits)

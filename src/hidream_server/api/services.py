@@ -30,7 +30,8 @@ class Services:
     health: Callable[[], EngineHealth]
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # A plain function would be called in a thread, which costs more than all it does.
     services: Services = request.app.state.services
     return services
 

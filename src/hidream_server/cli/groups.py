@@ -69,7 +69,9 @@ class _Groups:
             self._outlook.know(known.step_s, known.beside_s)
         self._turns = DeviceTurns(ids)
         by_project = serving.project is not None
-        self._launcher = TorchrunLauncher(project_command if by_project else torchrun_command)
+        self._launcher = TorchrunLauncher(
+            project_command if by_project else torchrun_command, serving.devices.kind.niceness
+        )
 
     def new(self, layout: Layout) -> WorkerGroup:
         """Return a group that is to be started, on devices whose turn it is."""

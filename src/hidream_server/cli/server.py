@@ -33,6 +33,9 @@ _CLOSE_GRACE_S = 5
 #: old, and what no task owns.
 _TIDY_S, _RETIRE_EVERY, _SWEEP_EVERY = 5.0, 12, 720
 
+#: A connection may be silent for so long: longer than clients pause between two questions.
+_KEEP_ALIVE_S = 75
+
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -80,6 +83,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_CLOSE_GRACE_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
     )
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)

@@ -241,7 +241,8 @@ def _project(settings: Settings) -> Path | None:
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; raise PortTakenError, naming the way out, if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio lets answers leave at once (TCP_NODELAY) only where the protocol is said to be TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -37,5 +37,6 @@ CPU = DeviceKind(
     count=_count,
     obstacle=lambda: None,
     environment=_environment,
+    niceness=10,
     sharing=_MOST_RANKS,
 )

@@ -27,6 +27,8 @@ class DeviceKind:
     obstacle: Callable[[], str | None]
     #: Environment of a rank that may use these devices only; so many are in use by all groups.
     environment: Callable[[Sequence[int], int], Mapping[str, str]]
+    #: How far ranks give way to other processes, which answer while they compute.
+    niceness: int = 0
     #: So many ranks are allowed even if there are fewer: they share what there is.
     sharing: int = 0
     #: Bytes of the smallest of these devices' memories, None where nobody says.

@@ -27,26 +27,27 @@ class Bounds:
     def check(self, new: Sequence[Task], load: Load, wait: Wait) -> None:
         """Raise OverloadError, saying when there will be room, if these tasks are too many."""
         client, now = new[0].client, new[0].created_at
-        if self.queued and (over := load.queued + len(new) - self.queued) > 0:
+        if self.queued and (over := load.queued() + len(new) - self.queued) > 0:
             raise QueueFullError(
                 f"The queue is full: it holds {self.queued} tasks.", wait(over, None)
             )
-        if self.client_queued and (over := load.client_queued + len(new) - self.client_queued) > 0:
-            raise ClientQueueFullError(
-                f"You have {load.client_queued} tasks queued, and may have {self.client_queued}.",
-                wait(over, client),
-            )
+        if self.client_queued:
+            over = load.client_queued() + len(new) - self.client_queued
+            if over > 0:
+                raise ClientQueueFullError(
+                    f"You may have {self.client_queued} tasks queued.", wait(over, client)
+                )
         images = sum(task.params.num_images for task in new)
-        if self.client_images and (wait_s := self._rate_wait(images, load, now)) > 0:
+        if self.client_images and (wait_s := self._rate_wait(images, load.recent(), now)) > 0:
             raise RateLimitedError(
                 f"You may ask for {self.client_images} images in a minute.", wait_s
             )
 
-    def _rate_wait(self, images: int, load: Load, now: float) -> float:
+    def _rate_wait(self, images: int, recent: Sequence[tuple[float, int]], now: float) -> float:
         """Return the seconds until so many images more are within a minute's allowance."""
-        over = sum(count for _, count in load.recent) + images - self.client_images
+        over = sum(count for _, count in recent) + images - self.client_images
         wait_s = 0.0
-        for at, count in load.recent:
+        for at, count in recent:
             if over <= 0:
                 break
             over -= count

@@ -20,8 +20,9 @@ from hidream_server.task import Task, TaskState
 _HORIZON = 64
 #: Deadlines that are tried to find one that can be met, by how long the steps take alone.
 _DEADLINES_TRIED = (1.2, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)
-#: A look is believed for so many seconds.
-_FRESH_S = 1.0
+#: A look is believed for so many seconds, and by whoever is not yet in it for so many times as
+#: long as it took: in a storm of submissions most of the time is left for other things.
+_FRESH_S, _REST = 1.0, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class _Look:
     """What was seen of the queue, and when."""
 
     at: float
+    #: Seconds that it took to look.
+    took_s: float
     #: What is running, and the first that are queued.
     near: tuple[Task, ...]
     #: Seconds until each of those is done, and drafts that were to be looked at with them.
@@ -44,13 +47,15 @@ class _Look:
         """Return how many queued tasks are before one that is queued, or would be."""
         return self.places.get(task.id, bisect_right(self.dues, task.due))
 
-    def behind_s(self, task: Task) -> float:
-        """Return the seconds until a task and all before it are done, if that is far off."""
+    def is_far(self, task: Task) -> bool:
+        """Tell whether a task is behind those that were looked at one by one."""
+        return self.queued_before(task) >= _HORIZON
+
+    def by_cost_s(self, task: Task) -> float:
+        """Return the seconds until a task and all before it are done, by what they cost."""
         before = self.queued_before(task)
-        if before < _HORIZON:
-            return 0.0
         running = (near for near in self.near if near.state is TaskState.PROCESSING)
-        cost = sum(near.params.cost for near in running) + self.costs[before - 1]
+        cost = sum(near.params.cost for near in running) + (self.costs[before - 1] if before else 0)
         return (cost + task.params.cost) * self.cost_s
 
 
@@ -70,7 +75,10 @@ class Prospects:
     def estimate(self, drafts: Sequence[Task]) -> list[float]:
         """Return the seconds until each of these would be done, if all were submitted now."""
         look = self._look(drafts)
-        return [max(look.left_s[task.id], look.behind_s(task)) for task in drafts]
+        return [
+            max(look.left_s[task.id], look.by_cost_s(task) if look.is_far(task) else 0.0)
+            for task in drafts
+        ]
 
     def least_deadline(self, draft: Task) -> float:
         """Return the seconds after which a task could be promised, about; at most the estimate."""
@@ -100,7 +108,7 @@ class Prospects:
         look = self._recent(task)
         left_s = look.left_s.get(task.id)
         if left_s is None:
-            left_s = look.behind_s(task)
+            left_s = look.by_cost_s(task)
         return max(0.0, left_s - (self._clock() - look.at))
 
     def position(self, task: Task) -> int | None:
@@ -131,18 +139,20 @@ class Prospects:
 
     def _believable(self, task: Task | None) -> _Look | None:
         look = self._last
-        if look is None or self._clock() - look.at > _FRESH_S:
+        if look is None or (age_s := self._clock() - look.at) > _FRESH_S:
             return None
         seen = task is None or task.id in look.left_s or task.id in look.places
-        return look if seen else None
+        return look if seen or age_s < _REST * look.took_s else None
 
     def _look(self, drafts: Sequence[Task]) -> _Look:
+        start = self._clock()
         near = self._store.waiting(_HORIZON)
         line = self._store.line()
         left_s = self._outlook.seconds_left(sorted([*near, *drafts], key=lambda task: task.due))
         all_s = max((left_s[task.id] for task in near), default=0.0)
         return _Look(
             at=self._clock(),
+            took_s=self._clock() - start,
             near=tuple(near),
             left_s=left_s,
             places={task_id: place for place, (task_id, _, _) in enumerate(line)},

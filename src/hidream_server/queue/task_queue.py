@@ -79,8 +79,7 @@ class TaskQueue:
 
     def require_room(self, drafts: Sequence[Task]) -> None:
         """Raise OverloadError if drafted tasks are too many for now."""
-        client, now = drafts[0].client, drafts[0].created_at
-        self._check(drafts, self._store.load(client, now))
+        self._store.check(drafts, lambda load: self._check(drafts, load))
 
     def submit(self, drafts: Sequence[Task], key: str | None = None) -> list[Task]:
         """Accept one client's drafted tasks, all or none; they are kept once this returns.

@@ -6,7 +6,6 @@ attempt and changes nothing when a newer attempt holds it.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Update, func, insert, select, update
@@ -24,15 +23,34 @@ Claim = tuple[str, int]
 RATE_WINDOW_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
 class Load:
-    """What there is already when tasks of a client are to be added."""
+    """What there is already when tasks of a client are to be added; looked up when asked for."""
 
-    #: Tasks that are queued, of all clients and of this one.
-    queued: int
-    client_queued: int
-    #: When this client asked for how many images, within RATE_WINDOW_S; the earliest first.
-    recent: tuple[tuple[float, int], ...]
+    def __init__(self, connection: Connection, client: str, now: float) -> None:
+        self._connection = connection
+        self._client = client
+        self._now = now
+
+    def queued(self) -> int:
+        """Return how many tasks are queued."""
+        return self._connection.scalar(_COUNT_QUEUED) or 0
+
+    def client_queued(self) -> int:
+        """Return how many of them are this client's."""
+        return self._connection.scalar(_COUNT_QUEUED.where(tasks.c.client == self._client)) or 0
+
+    def recent(self) -> list[tuple[float, int]]:
+        """Return when this client asked for how many images within RATE_WINDOW_S, in order."""
+        since = self._now - RATE_WINDOW_S
+        query = (
+            select(tasks.c.created_at, tasks.c.params["num_images"].as_integer())
+            .where(tasks.c.client == self._client, tasks.c.created_at > since)
+            .order_by(tasks.c.created_at)
+        )
+        return [(row[0], row[1]) for row in self._connection.execute(query)]
+
+
+_COUNT_QUEUED = select(func.count()).where(tasks.c.state == TaskState.QUEUED)
 
 
 class TaskStore:
@@ -59,7 +77,7 @@ class TaskStore:
         with self._database.write(alone=True) as connection:
             if earlier := _earlier(connection, new, key):
                 return earlier
-            check(_load(connection, new[0].client, new[0].created_at - RATE_WINDOW_S))
+            check(Load(connection, new[0].client, new[0].created_at))
             connection.execute(insert(tasks), rows)
         return list(new)
 
@@ -68,10 +86,10 @@ class TaskStore:
         with self._database.read() as connection:
             return _earlier(connection, new, key)
 
-    def load(self, client: str, now: float) -> Load:
-        """Return what `insert` would check."""
+    def check(self, new: Sequence[Task], check: Callable[[Load], object]) -> None:
+        """Let what would prevent an insertion be raised, without one."""
         with self._database.read() as connection:
-            return _load(connection, client, now - RATE_WINDOW_S)
+            check(Load(connection, new[0].client, new[0].created_at))
 
     def get(self, task_id: str) -> Task | None:
         if not is_task_id(task_id):
@@ -265,21 +283,6 @@ def _earlier(connection: Connection, new: Sequence[Task], key: str | None) -> li
         if known and (task.id not in known or known[task.id].digest != task.digest):
             raise RequestReusedError(f"The task_id {task.id} belongs to another request.")
     return [known[task.id] for task in new] if known else []
-
-
-def _load(connection: Connection, client: str, since: float) -> Load:
-    queued = select(func.count()).where(tasks.c.state == TaskState.QUEUED)
-    images = tasks.c.params["num_images"].as_integer()
-    recent = (
-        select(tasks.c.created_at, images)
-        .where(tasks.c.client == client, tasks.c.created_at > since)
-        .order_by(tasks.c.created_at)
-    )
-    return Load(
-        queued=connection.scalar(queued) or 0,
-        client_queued=connection.scalar(queued.where(tasks.c.client == client)) or 0,
-        recent=tuple((row[0], row[1]) for row in connection.execute(recent)),
-    )
 
 
 def _storable(text: str) -> str:

@@ -38,9 +38,10 @@ ENVIRONMENT = {
 class TorchrunLauncher:
     """One agent process and its ranks."""
 
-    def __init__(self, command: Callable[[int], list[str]]) -> None:
-        """`command` says what starts so many ranks."""
+    def __init__(self, command: Callable[[int], list[str]], niceness: int = 0) -> None:
+        """`command` says what starts so many ranks, which give way to others by `niceness`."""
         self._command = command
+        self._giving_way = ["nice", "-n", str(niceness)] if niceness else []
         self._agent: asyncio.subprocess.Process | None = None
         self._output: deque[str] = deque(maxlen=_LINES_KEPT)
         self._ended: asyncio.Task[str] | None = None
@@ -53,6 +54,7 @@ class TorchrunLauncher:
         self._killed = False
         try:
             self._agent = await asyncio.create_subprocess_exec(
+                *self._giving_way,
                 *self._command(order.size),
                 env=_environment(order),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -121,6 +123,8 @@ def torchrun_command(size: int, module: str = "hidream_server.worker") -> list[s
         *("--nnodes", "1", "--nproc-per-node", str(size), "--max-restarts", "0"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
         *("--local-addr", "127.0.0.1", "--monitor-interval", "0.2"),
+        # Output comes to us; without this each agent leaves a folder behind where others lie.
+        *("--log-dir", os.devnull),
         *("-m", module),
     ]
 
