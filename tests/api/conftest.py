@@ -17,6 +17,7 @@ from hidream_server.devices.choice import DeviceChoice
 from hidream_server.devices.cpu import CPU
 from hidream_server.engine.health import EngineHealth, EngineState
 from hidream_server.model_directory.reading import describe
+from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.keyed_files import KeyedFiles
@@ -47,20 +48,25 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def services(tmp_path: Path, model, engine: Engine) -> Iterator[Services]:
+def store(tmp_path: Path) -> Iterator[TaskStore]:
     database = new_database(tmp_path / "tasks.db")
+    yield TaskStore(database)
+    database.dispose()
+
+
+@pytest.fixture
+def services(tmp_path: Path, model, engine: Engine, store: TaskStore) -> Services:
     settings = Settings()
-    yield Services(
+    return Services(
         settings=settings,
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        queue=new_queue(TaskStore(database)),
+        queue=new_queue(store),
         pictures=PictureFolder(tmp_path / "pictures"),
         previews=KeyedFiles(tmp_path / "previews"),
         health=lambda: engine.now,
     )
-    database.dispose()
 
 
 @pytest.fixture
@@ -79,13 +85,19 @@ def client(app: FastAPI) -> TestClient:
 
 
 @pytest.fixture
-def client_with(services: Services) -> Callable[..., TestClient]:
+def client_with(services: Services, store: TaskStore) -> Callable[..., TestClient]:
     """Return a function that makes a client of a server with other settings or another variant."""
 
     def make(variant: str | None = None, **options: Any) -> TestClient:
         settings = Settings(**options)
         model = replace(services.model, variant=variant) if variant else services.model
-        other = replace(services, settings=settings, model=model, limits=Limits(settings, model))
+        other = replace(
+            services,
+            settings=settings,
+            model=model,
+            limits=Limits(settings, model),
+            queue=new_queue(store, bounds=Bounds.of(settings)),
+        )
         return TestClient(create_app(other), raise_server_exceptions=False)
 
     return make

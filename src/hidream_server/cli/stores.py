@@ -19,8 +19,6 @@ from hidream_server.store.tasks import TaskStore
 
 logger = logging.getLogger(__name__)
 
-_DAY_S = 86400.0
-
 
 @dataclass(frozen=True, slots=True)
 class Stores:
@@ -46,12 +44,12 @@ def open_stores(serving: Serving) -> Stores:
     database = _open_database(settings)
     pictures, checkpoints = PictureFolder(folder / "pictures"), KeyedFiles(folder / "checkpoints")
     tasks = TaskStore(database)
-    queue = TaskQueue(tasks, Prospects(tasks, outlook), settings.max_crashes, _bounds(settings))
+    queue = TaskQueue(tasks, Prospects(tasks, outlook), settings.max_crashes, Bounds.of(settings))
     stores = Stores(
         owner=instance_name(folder),
         queue=queue,
         outlook=outlook,
-        housekeeper=Housekeeper(queue, database, pictures, checkpoints, _rules(settings)),
+        housekeeper=Housekeeper(queue, database, pictures, checkpoints, HouseRules.of(settings)),
         pictures=pictures,
         checkpoints=checkpoints,
         previews=KeyedFiles(folder / "previews"),
@@ -68,22 +66,3 @@ def _open_database(settings: Settings) -> Database:
     if settings.database_url is None:
         return open_sqlite(settings.data_dir / "tasks.db")
     return open_postgresql(settings.database_url)
-
-
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        queued=settings.max_queue_length,
-        client_queued=settings.max_queued_per_client,
-        client_running=settings.max_running_per_client,
-        client_images=settings.max_images_per_minute,
-    )
-
-
-def _rules(settings: Settings) -> HouseRules:
-    return HouseRules(
-        queued_s=settings.queue_timeout_s,
-        running_s=settings.run_timeout_s,
-        pictures_s=settings.keep_pictures_days * _DAY_S,
-        pictures_bytes=settings.keep_pictures_gb * 2**30,
-        tasks_s=settings.keep_tasks_days * _DAY_S,
-    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hidream_server.errors import ClientQueueFullError, QueueFullError, RateLimitedError
+from hidream_server.settings import Settings
 from hidream_server.store.tasks import RATE_WINDOW_S, Load
 from hidream_server.task import Task
 
@@ -23,6 +24,15 @@ class Bounds:
     client_running: int = 0
     #: Images that a client may ask for in a minute.
     client_images: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Bounds":
+        return cls(
+            queued=settings.max_queue_length,
+            client_queued=settings.max_queued_per_client,
+            client_running=settings.max_running_per_client,
+            client_images=settings.max_images_per_minute,
+        )
 
     def check(self, new: Sequence[Task], load: Load, wait: Wait) -> None:
         """Raise OverloadError, saying when there will be room, if these tasks are too many."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue
+from hidream_server.settings import Settings
 from hidream_server.store.database import Database
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder, attempt_of, task_of
@@ -16,6 +17,8 @@ from hidream_server.store.retention import EndedTasks, Excess
 from hidream_server.task import Task, TaskState
 
 logger = logging.getLogger(__name__)
+
+_DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,16 @@ class HouseRules:
     pictures_s: float = 0.0
     pictures_bytes: float = 0.0
     tasks_s: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "HouseRules":
+        return cls(
+            queued_s=settings.queue_timeout_s,
+            running_s=settings.run_timeout_s,
+            pictures_s=settings.keep_pictures_days * _DAY_S,
+            pictures_bytes=settings.keep_pictures_gb * 2**30,
+            tasks_s=settings.keep_tasks_days * _DAY_S,
+        )
 
 
 class Housekeeper:
