@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that CI runs: bash scripts/run_tests.sh [pytest arguments].
+# Everything that CI runs: bash scripts/run_tests.sh [pytest arguments]; --soak for the long part.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -37,6 +37,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--soak-s", type=float, default=8.0, help="how long the mixed clients go on, in seconds"
     )
 
+    parser.addoption(
+        "--soak", action="store_true", help="run what takes many minutes, too: the soak"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        slow = pytest.mark.skip(reason="takes many minutes: --soak")
+        for item in items:
+            if "soak" in item.keywords:
+                item.add_marker(slow)
+
 
 @pytest.fixture
 def soak_s(request: pytest.FixtureRequest) -> float:

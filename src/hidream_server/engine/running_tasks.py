@@ -268,8 +268,8 @@ class RunningTasks:
         await self._end(running)
 
     async def _fail(self, running: _Running, reason: str) -> None:
-        await self._queue.fail(running.claim, reason)
         logger.error("Task failed: %s", reason)
+        await self._queue.fail(running.claim, reason)
         await self._end(running)
 
     async def _end(self, running: _Running) -> None:

@@ -45,26 +45,31 @@ class Database:
         self._writing = threading.Lock()
         # It writes from its first statement on: nobody may write between a look and a decision.
         self._sqlite_writer = engine.execution_options(begin="BEGIN IMMEDIATE")
-        self._answers = True
+        #: Ways in which it does not answer: a full disk can be read.
+        self._failing: set[str] = set()
         self._answering_since = clock()
 
     def answering_s(self) -> float:
         """Return for how many seconds it has answered without a failure; 0 while it does not."""
-        return self._clock() - self._answering_since if self._answers else 0.0
+        return 0.0 if self._failing else self._clock() - self._answering_since
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self._noting_trouble(), self.engine.connect() as connection:
+        with self._noting_trouble("read"), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self, alone: bool = False) -> Iterator[Connection]:
         """Begin a transaction; with `alone` no other such one runs beside it, on any machine."""
         if self._is_sqlite:
-            with self._noting_trouble(), self._writing, self._sqlite_writer.begin() as connection:
+            with (
+                self._noting_trouble("write"),
+                self._writing,
+                self._sqlite_writer.begin() as connection,
+            ):
                 yield connection
             return
-        with self._noting_trouble(), self.engine.begin() as connection:
+        with self._noting_trouble("write"), self.engine.begin() as connection:
             if alone:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ALONE})
             yield connection
@@ -73,31 +78,34 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _noting_trouble(self) -> Iterator[None]:
+    def _noting_trouble(self, way: str) -> Iterator[None]:
         """Let those above know trouble with the database without knowing SQLAlchemy."""
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-            self._note(answers=False, reason=error)
+            self._fails(way, error)
             raise StoreUnavailableError from error
         except DBAPIError as error:
             if error.connection_invalidated:
-                self._note(answers=False, reason=error)
+                self._fails(way, error)
                 raise StoreUnavailableError from error
             raise
-        self._note(answers=True)
+        if self._failing:
+            self._answers(way)
 
-    def _note(self, answers: bool, reason: Exception | None = None) -> None:
-        """Say once that it is gone, and once that it is back."""
-        if answers == self._answers:
-            return
-        if answers:
+    def _fails(self, way: str, error: Exception) -> None:
+        """Say once that it is gone."""
+        if not self._failing:
+            cause = getattr(error, "orig", None) or error
+            logger.error("The task database does not answer: %s", str(cause).strip())
+        self._failing.add(way)
+
+    def _answers(self, way: str) -> None:
+        """Say once that it is back; what can be written can be read."""
+        self._failing -= {way} if way == "read" else {"read", "write"}
+        if not self._failing:
             self._answering_since = self._clock()
             logger.warning("The task database answers again")
-        else:
-            cause = getattr(reason, "orig", None) or reason
-            logger.error("The task database does not answer: %s", str(cause).strip())
-        self._answers = answers
 
 
 def open_sqlite(path: Path) -> Database:

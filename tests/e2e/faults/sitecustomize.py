@@ -62,6 +62,18 @@ def _die_of_poison(module):
     module.ModelRunner.begin = begin
 
 
+def _break_down(module):
+    """Let the server make a mistake when it has something to do."""
+
+    async def next_task(self):
+        if await self._claim() is not None:
+            raise RuntimeError("a mistake")
+
+    module.Admission.next_task = next_task
+
+
+if _RANK is None and _FAULT == "mistake":
+    sys.meta_path.insert(0, _AfterImport("hidream_server.engine.admission", _break_down))
 if _RANK is not None and _FAULT == "no group" and os.environ["WORLD_SIZE"] != "1":
     sys.exit("the cards cannot see each other")
 if _RANK == "1" and _FAULT == "raise":

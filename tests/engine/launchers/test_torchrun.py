@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import os
+import signal
 import sys
 
 import pytest
@@ -185,6 +187,26 @@ def test_an_agent_that_ignores_the_first_signal_is_killed(monkeypatch):
             await asyncio.sleep(0.01)
         await launcher.kill()
         return await launcher.wait()
+
+    assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
+
+
+def test_an_end_is_noticed_though_a_rank_outlives_it_and_holds_the_output(tmp_path):
+    orphan = "import time; print('up', flush=True); time.sleep(60)"
+    launcher = run_in_place_of_ranks(
+        "import os, subprocess, sys;"
+        f"rank = subprocess.Popen([sys.executable, '-c', {orphan!r}]);"
+        f"print(rank.pid, file=open({str(tmp_path / 'pid')!r}, 'w'), flush=True);"
+        "os.kill(os.getpid(), 9)"
+    )
+
+    async def life() -> str:
+        await launcher.start(ORDER)
+        try:
+            return await launcher.wait()
+        finally:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+            await launcher._agent.stdout.read()
 
     assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
 

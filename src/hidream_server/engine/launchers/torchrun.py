@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _TERM_GRACE_S = 5.0
 #: Output is read in pieces of so many bytes; a longer line is cut.
 _CHUNK_BYTES = 2**16
+#: Output that is still to come when the agent has ended is waited for so long, in seconds.
+_LAST_LINES_S = 1.0
 #: How many lines of output are kept to explain an end.
 _LINES_KEPT = 40
 
@@ -86,17 +88,23 @@ class TorchrunLauncher:
     async def _follow(self, agent: asyncio.subprocess.Process) -> str:
         """Keep what the agent and the ranks print, and say in the end how they ended."""
         assert agent.stdout is not None
+        reading = asyncio.create_task(self._read(agent.stdout))
+        code = await agent.wait()
+        # A rank that outlives a killed agent still holds the pipe; it leaves with the group.
+        await asyncio.wait({reading}, timeout=_LAST_LINES_S)
+        reading.cancel()
+        if code != 0 and not self._killed:
+            logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
+        return f"the ranks ended with code {code}"
+
+    async def _read(self, output: asyncio.StreamReader) -> None:
         rest = b""
-        while chunk := await agent.stdout.read(_CHUNK_BYTES):
+        while chunk := await output.read(_CHUNK_BYTES):
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             for line in lines:
                 self._keep(line)
             rest = rest[-_CHUNK_BYTES:]
         self._keep(rest)
-        code = await agent.wait()
-        if code != 0 and not self._killed:
-            logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
-        return f"the ranks ended with code {code}"
 
     def _keep(self, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
