@@ -54,20 +54,26 @@ class TorchrunLauncher:
         require_torch()
         self._output.clear()
         self._killed = False
+        output, theirs = os.pipe()
         try:
             self._agent = await asyncio.create_subprocess_exec(
                 *self._giving_way,
                 *self._command(order.size),
                 env=_environment(order),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                # Not a pipe of asyncio's, which knows of no end while anyone holds the pipe: a
+                # rank that outlives a killed agent does.
+                stdout=theirs,
                 stderr=asyncio.subprocess.STDOUT,
                 # Ctrl-C in a terminal is for the server alone, which drains while the ranks go on.
                 start_new_session=True,
             )
         except OSError as error:
+            os.close(output)
             raise GroupStartError(f"The ranks could not be started: {error}.") from error
-        self._ended = asyncio.create_task(self._follow(self._agent))
+        finally:
+            os.close(theirs)
+        self._ended = asyncio.create_task(self._follow(self._agent, output))
 
     async def wait(self) -> str:
         assert self._ended is not None
@@ -85,13 +91,16 @@ class TorchrunLauncher:
                 await asyncio.wait_for(asyncio.shield(self._ended), _TERM_GRACE_S)
                 return
 
-    async def _follow(self, agent: asyncio.subprocess.Process) -> str:
+    async def _follow(self, agent: asyncio.subprocess.Process, output: int) -> str:
         """Keep what the agent and the ranks print, and say in the end how they ended."""
-        assert agent.stdout is not None
-        reading = asyncio.create_task(self._read(agent.stdout))
+        reader = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb", buffering=0)
+        )
+        reading = asyncio.create_task(self._read(reader))
         code = await agent.wait()
-        # A rank that outlives a killed agent still holds the pipe; it leaves with the group.
         await asyncio.wait({reading}, timeout=_LAST_LINES_S)
+        pipe.close()
         reading.cancel()
         if code != 0 and not self._killed:
             logger.error("The ranks ended with code %s:\n%s", code, "\n".join(self._output))
