@@ -141,6 +141,11 @@ class Serving:
     def _offloaded(self, layout: Layout) -> list[str]:
         return _waiting(self.memory(layout))
 
+    def _kept(self) -> list[str]:
+        """Say how long pictures are kept, in words; nothing where that is for ever."""
+        days, gigabytes = self.settings.keep_pictures_days, self.settings.keep_pictures_gb
+        return [f"for {days:g} days"] * bool(days) + [f"up to {gigabytes:g} GiB"] * bool(gigabytes)
+
     def announce(self) -> None:
         """Say in the log what is served; loudly if it is the demo model."""
         model, devices = self.model, self.devices
@@ -154,6 +159,8 @@ class Serving:
             f"on {devices.kind.name} device {','.join(str(n) for n in self.used)}"
             f" ({devices.reason}), layout {self.layout}, computing in {devices.kind.dtype}",
         ]
+        if kept := self._kept():
+            lines.append(f"pictures are kept {' and '.join(kept)}")
         if self.settings.replicas > 1:
             lines.append(f"{self.settings.replicas} replicas, each with its own picture")
         if idle := [device for device in devices.ids if device not in self.used]:
