@@ -97,7 +97,7 @@ class Database:
         """Say once that it is gone."""
         if not self._failing:
             cause = getattr(error, "orig", None) or error
-            logger.error("The task database does not answer: %s", str(cause).strip())
+            logger.error("The task database does not answer: %s", str(cause).split("\n", 1)[0])
         self._failing.add(way)
 
     def _answers(self, way: str) -> None:
@@ -132,7 +132,7 @@ def open_postgresql(url: str) -> Database:
     except OperationalError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ConfigurationError(
-            f"The task database {where} does not answer: {str(error.orig).strip()}"
+            f"The task database {where} does not answer: {str(error.orig).splitlines()[0]}"
         ) from error
 
 
