@@ -23,7 +23,6 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASS
 
 import psutil
 
-from benchmarks.soaking.stage import resident_bytes
 from tests.e2e.server import Server
 
 QUEUE_LENGTH = 100
@@ -61,9 +60,11 @@ class Load:
         self._server, self._clients, self._rate = server, clients, rate
         self._until = time.monotonic() + seconds
         self.task_ids: list[str] = []
-        self.answers: dict[str, Counter[int]] = {"status": Counter(), "submit": Counter()}
+        self.answers: dict[str, Counter[int]] = {
+            what: Counter() for what in ("status", "submit", "livez")
+        }
         self.seconds: dict[str, list[float]] = {"status": [], "submit": [], "livez": []}
-        self.bytes: list[int] = []
+        self.sizes_bytes: list[int] = []
         #: Seconds of a core that the server and this program took.
         self.busy_s = (0.0, 0.0)
 
@@ -85,8 +86,7 @@ class Load:
         start = time.perf_counter()
         status, body = await wire.ask(*asked)
         self.seconds[what].append(time.perf_counter() - start)
-        if what in self.answers:
-            self.answers[what][status] += 1
+        self.answers[what][status] += 1
         return status, body
 
     async def _poll(self, number: int) -> None:
@@ -119,7 +119,7 @@ class Load:
 
     async def _watch(self) -> None:
         while time.monotonic() < self._until:
-            self.bytes.append(resident_bytes(self._server.process.pid))
+            self.sizes_bytes.append(psutil.Process(self._server.process.pid).memory_info().rss)
             await asyncio.sleep(1.0)
 
 
@@ -156,9 +156,9 @@ def report(load: Load, arguments: argparse.Namespace) -> None:
     for what, seconds in load.seconds.items():
         ms = [1000 * s for s in seconds]
         p99 = statistics.quantiles(ms, n=100)[98]
-        answers = dict(load.answers.get(what, {200: len(ms)}))
+        answers = dict(load.answers[what])
         print(f"| {what} | {answers} | {statistics.median(ms):.1f} | {p99:.1f} | {max(ms):.1f} |")
-    mib = [size / 2**20 for size in load.bytes]
+    mib = [size / 2**20 for size in load.sizes_bytes]
     print(
         f"\nmemory of the server, MiB: first {mib[0]:.0f}, most {max(mib):.0f}, last {mib[-1]:.0f}"
     )

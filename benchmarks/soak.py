@@ -22,7 +22,7 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 from benchmarks.soaking.chaos import Chaos
-from benchmarks.soaking.checks import Watch, broken, changed_since, left_behind
+from benchmarks.soaking.checks import Watch, amiss, broken, changed_since
 from benchmarks.soaking.clients import Client, Notes, catalogue
 from benchmarks.soaking.stage import Stage
 from tests.e2e.server import Server, descendants, gone
@@ -70,16 +70,19 @@ def soak(folder: Path, arguments: argparse.Namespace, stack: ExitStack) -> list[
         ]
         troubles += [f"task {task_id} changed" for task_id in changed_since(notes.promises, stage)]
         family = descendants(stage.server.process.pid)
-        if stage.retire() != 0 or not gone(family):
+        if stage.finish() != 0 or not gone(family):
             troubles.append("the server did not end as it should")
         # What a killed life left is swept at the next start.
         stage.server.start()
         stage.server.wait_for("/readyz")
         data = stage.disk.folder / "data"
-        strays = left_behind(data, temporary, stage, notes.promises)
+        deadline = time.monotonic() + 30
+        while found := amiss(data, temporary, stage, notes.promises):
+            if time.monotonic() > deadline:
+                troubles += [f"left behind, or missing: {name}" for name in found]
+                break
+            time.sleep(1)
         stage.server.stop()
-        # torch keeps what it compiled for the next time.
-        troubles += [f"left behind: {name}" for name in strays if "torchinductor" not in name]
         # Without its database it does not start: whoever looks after it tries again.
         troubles += [
             f"the server ended with {code}: {last}"
@@ -119,12 +122,14 @@ def storm(
     watching = threading.Thread(target=watch.run, args=(over,))
     for thread in (*clients, watching):
         thread.start()
-    chaos.run(until, spare_server=lambda: time.monotonic() > spared_from)
-    stage.settle()
-    for thread in clients:
-        thread.join()
-    over.set()
-    watching.join()
+    try:
+        chaos.run(until, spare_server=lambda: time.monotonic() > spared_from)
+        stage.settle()
+        for thread in clients:
+            thread.join()
+    finally:
+        over.set()
+        watching.join()
     return notes, chaos, watch
 
 

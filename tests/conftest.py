@@ -34,7 +34,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--soak-s", type=float, default=8.0, help="how long the mixed clients go on, in seconds"
+        "--mixed-s", type=float, default=8.0, help="how long the mixed clients go on, in seconds"
     )
 
     parser.addoption(
@@ -51,5 +51,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def soak_s(request: pytest.FixtureRequest) -> float:
-    return float(request.config.getoption("--soak-s"))
+def mixed_s(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--mixed-s"))

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,20 +10,20 @@ from contextlib import suppress
 
 from benchmarks.soaking.stage import Stage
 
+_TO_THE_SERVER = ("kill -9 of the server", "SIGTERM of the server")
+
 
 class Chaos:
-    """Breaks the service again and again until it is told to stop."""
+    """Breaks the service again and again for as long as it is let."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self._stage = stage
         self._draw = random.Random(seed)
-        self._over = threading.Event()
         self.done: Counter[str] = Counter()
-        #: What is done, and how often in a hundred times; all but the last two are left out at
-        #: the end, when the server is to live long enough to tell whether its memory grows.
+        #: What is done, and how often in a hundred times.
         self.deeds: dict[str, tuple[Callable[[], None], int]] = {
-            "kill -9 of the server": (self._kill_server, 12),
-            "SIGTERM of the server": (self._stop_server, 8),
+            _TO_THE_SERVER[0]: (self._kill_server, 12),
+            _TO_THE_SERVER[1]: (self._stop_server, 8),
             "kill -9 of a rank": (self._kill_rank, 30),
             "SIGSTOP of a rank": (self._freeze_rank, 12),
             "kill -9 of the launcher": (self._kill_launcher, 12),
@@ -35,9 +34,14 @@ class Chaos:
             self.deeds["disk full"] = (self._fill_disk, 12)
 
     def run(self, until: float, spare_server: Callable[[], bool]) -> None:
-        """Do one thing every ten seconds or so."""
-        while time.monotonic() < until and not self._over.wait(self._draw.uniform(4, 14)):
-            deeds = {n: d for n, d in self.deeds.items() if "server" not in n or not spare_server()}
+        """Do one thing every ten seconds or so.
+
+        While the server is to be spared, it lives long enough to tell whether its memory grows.
+        """
+        while time.monotonic() < until:
+            time.sleep(self._draw.uniform(4, 14))
+            spared = _TO_THE_SERVER if spare_server() else ()
+            deeds = {name: deed for name, deed in self.deeds.items() if name not in spared}
             weights = [weight for _, weight in deeds.values()]
             [name] = self._draw.choices(list(deeds), weights)
             with suppress(ProcessLookupError):

@@ -1,6 +1,5 @@
 """What must hold when a soak is over: promises kept, pictures right, nothing left behind."""
 
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -10,8 +9,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psutil
+
 from benchmarks.soaking.clients import POISON, Promise
-from benchmarks.soaking.stage import Stage, resident_bytes
+from benchmarks.soaking.stage import Stage
 
 #: Reasons with which a task may fail that is not at fault.
 TRUE_REASONS = ("No space left on device", "The worker group went down 3 times")
@@ -39,20 +40,19 @@ def changed_since(promises: Sequence[Promise], stage: Stage) -> list[str]:
     return [p.task_id for p in promises if now[p.task_id] != p.end.get("status")]
 
 
-def left_behind(
-    data: Path, temporary: Path, stage: Stage, promises: Sequence[Promise]
-) -> list[str]:
-    """Return the files that belong to no task, or should be gone."""
+def amiss(data: Path, temporary: Path, stage: Stage, promises: Sequence[Promise]) -> list[str]:
+    """Return the files that belong to no task, and the pictures that have none."""
     client = stage.server.client
     owned = set()
     for promise in promises:
         urls: list[str] = client.get(f"/status/{promise.task_id}").json()["result_urls"]
         owned |= {url.rpartition("/")[2] for url in urls}
     pictures = {path.name for path in (data / "pictures").iterdir()}
-    strays = sorted(pictures ^ owned)
-    strays += [path.name for path in (data / "checkpoints").iterdir()]
-    strays += [path.name for path in (data / "previews").iterdir()]
-    return strays + [path.name for path in temporary.iterdir()]
+    found = sorted(pictures ^ owned)
+    for folder in (data / "checkpoints", data / "previews", temporary):
+        found += [path.name for path in folder.iterdir()]
+    # torch keeps what it compiled for the next time.
+    return [name for name in found if "torchinductor" not in name]
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Sample:
 
     at: float
     pid: int
-    bytes: int
+    size_bytes: int
     files: int
 
 
@@ -75,9 +75,9 @@ class Watch:
     def run(self, over: Event) -> None:
         while not over.wait(1.0):
             pid = self.stage.server.process.pid
-            with suppress(FileNotFoundError, ProcessLookupError):
-                files = len(os.listdir(f"/proc/{pid}/fd"))
-                sample = Sample(time.monotonic(), pid, resident_bytes(pid), files)
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                sample = Sample(time.monotonic(), pid, process.memory_info().rss, process.num_fds())
                 self.samples.append(sample)
 
     def longest_life(self, settled_s: float = 30.0) -> dict[str, Any]:
@@ -90,11 +90,11 @@ class Watch:
         seconds = [sample.at for sample in settled]
         slope = 0.0
         if len(settled) > 2:
-            slope = statistics.linear_regression(seconds, [s.bytes for s in settled]).slope
+            slope = statistics.linear_regression(seconds, [s.size_bytes for s in settled]).slope
         return {
             "lives": len(lives),
             "seconds": life[-1].at - life[0].at,
-            "mib": settled[-1].bytes / 2**20,
+            "mib": settled[-1].size_bytes / 2**20,
             "mib_per_hour": slope * 3600 / 2**20,
             "files": (settled[0].files, max(s.files for s in settled), settled[-1].files),
         }

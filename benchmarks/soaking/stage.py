@@ -1,10 +1,9 @@
-"""The service under the soak: a server that is started again when it dies, on things that fail.
+"""The service under the soak: a server that is started again when it dies, as by a process manager.
 
-A disk of its own that can be full, a database that can be gone; knows nothing of who breaks them.
+It has a disk and a database of its own; knows nothing of who breaks them.
 """
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,13 +12,12 @@ from pathlib import Path
 
 import httpx2
 
+from tests.e2e.disk import SmallDisk
 from tests.e2e.server import Server
 from tests.postgresql import Postgresql
 
 FAULTS = Path(__file__).parents[2] / "tests" / "e2e" / "faults"
 
-#: What the server keeps has to fit, checkpoints and previews included.
-DISK_MB = 64
 OPTIONS = {
     "HIDREAM_MAX_ROWS": "1",
     "HIDREAM_CHECKPOINT_S": "0.5",
@@ -31,29 +29,6 @@ OPTIONS = {
     "PYTHONPATH": os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")]),
     "FAULT": "poison",
 }
-
-
-class SmallDisk:
-    """A file system in memory with little room, where one may be mounted; else a plain folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
-        self.is_small = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-
-    def fill(self) -> None:
-        """Leave no room."""
-        with (self.folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
-            while self.is_small:
-                file.write(b"x" * 2**16)
-
-    def free(self) -> None:
-        (self.folder / "filler").unlink(missing_ok=True)
-
-    def close(self) -> None:
-        if self.is_small:
-            subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
 
 class Stage:
@@ -96,7 +71,7 @@ class Stage:
                         self.exits.append((code, self.server.console().splitlines()[-1]))
                     self.server.start()
 
-    def retire(self) -> int:
+    def finish(self) -> int:
         """Stop the server for good; return its exit code."""
         self._over.set()
         self._keeper.join()
@@ -114,11 +89,3 @@ class Stage:
                     return
             time.sleep(0.2)
         raise TimeoutError(self.server.console()[-4000:])
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the memory that a process holds, 0 if it is gone."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0

@@ -148,9 +148,13 @@ class PictureExpiredError(RequestError):
 class OverloadError(RequestError):
     """There is too much work already."""
 
-    def __init__(self, message: str | None = None, retry_after_s: float = 1.0) -> None:
+    def __init__(
+        self, message: str | None = None, retry_after_s: float = 1.0, over: int = 0
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        #: So many tasks too many.
+        self.over = over
 
 
 class QueueFullError(OverloadError):

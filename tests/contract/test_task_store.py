@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 from hypothesis.strategies import integers
 
 from hidream_server.errors import OverloadError, RequestReusedError
+from hidream_server.store.backlog import Backlog
 from hidream_server.store.database import Database, open_postgresql
-from hidream_server.store.tasks import Load, TaskStore
+from hidream_server.store.tasks import InLine, TaskStore
 from hidream_server.task import TRANSITIONS, Task, TaskParams, TaskState
 from tests.postgresql import Postgresql
 from tests.support import new_database, params
@@ -410,7 +411,7 @@ def test_the_line_is_what_is_queued_in_its_order(store: TaskStore):
     put_into(store, TaskState.FAILED)
     last, first, *same = [replace(new_task(), due=due) for due in (9.0, 1.0, 2.0, 2.0, 2.0)]
     store.insert([last, first, *same])
-    line = [(task.id, task.due, task.params.cost) for task in (first, *same, last)]
+    line = [InLine(task.id, task.due, task.params.cost, "") for task in (first, *same, last)]
     assert store.line() == line
 
 
@@ -527,8 +528,8 @@ def test_an_insertion_may_be_refused_by_what_is_there(store: TaskStore):
     queued(store, 2)
     seen: list[object] = []
 
-    def check(load: Load) -> None:
-        seen.append((load.queued(), load.client_queued(), load.recent()))
+    def check(backlog: Backlog) -> None:
+        seen.append((backlog.queued(), backlog.client_queued(), backlog.recent()))
         raise OverloadError
 
     late = replace(new_task(90.0), client="me")
@@ -545,8 +546,8 @@ def test_a_bound_holds_however_many_submit_at_once(open_store: Open):
     refused: list[int] = []
     start = threading.Barrier(len(stores))
 
-    def check(load: Load) -> None:
-        if load.queued() >= 5:
+    def check(backlog: Backlog) -> None:
+        if backlog.queued() >= 5:
             raise OverloadError("full", 1.0)
 
     def submit(store: TaskStore) -> None:

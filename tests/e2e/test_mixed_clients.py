@@ -1,6 +1,6 @@
 """Clients of all kinds at once: every picture is the one it would have been by itself.
 
-A short run here; `--soak-s 120` makes it two minutes.
+A short run here; `--mixed-s 120` makes it two minutes.
 """
 
 import io
@@ -84,12 +84,12 @@ def pixels(data: bytes) -> np.ndarray:
 
 @pytest.mark.timeout(3600)
 def test_pictures_are_the_same_in_company_as_alone(
-    server: Server, new_server: Callable[..., Server], soak_s: float
+    server: Server, new_server: Callable[..., Server], mixed_s: float
 ) -> None:
     busy = new_server(HIDREAM_MAX_ROWS="8")
     busy.start()
     busy.wait_for("/readyz")
-    log, until = Log(), time.monotonic() + soak_s
+    log, until = Log(), time.monotonic() + mixed_s
     clients = [
         threading.Thread(target=client, args=(busy, number, until, log))
         for number in range(CLIENTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soaking.stage import SmallDisk
+from tests.e2e.disk import SmallDisk
 from tests.e2e.server import PATIENCE_S, Server, descendants, gone
 from tests.postgresql import Postgresql
 

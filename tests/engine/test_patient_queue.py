@@ -94,3 +94,23 @@ def test_patience_ends_when_it_is_told_to(stage):
     assert sum(pauses) == pytest.approx(2.0)
     assert real.get(task.id).state is TaskState.PROCESSING
     assert real.take_back("me") == 1
+
+
+def test_what_was_written_though_the_answer_was_lost_is_done(stage):
+    patient, _, real, _ = stage
+    for verb, arguments, state in (
+        ("complete", (["a.png"], {}, 7), TaskState.COMPLETED),
+        ("fail", ("no memory",), TaskState.FAILED),
+    ):
+        task = claimed(patient, real)
+        assert getattr(real, verb)((task.id, 1), *arguments)
+        assert asyncio.run(getattr(patient, verb)((task.id, 1), *arguments))
+        assert real.get(task.id).state is state
+
+
+def test_what_another_attempt_holds_is_not_done(stage):
+    patient, _, real, _ = stage
+    task = claimed(patient, real)
+    real.take_back("me")
+    assert not asyncio.run(patient.complete((task.id, 1), ["a.png"], {}, 7))
+    assert not asyncio.run(patient.fail((task.id, 1), "no memory"))

@@ -158,3 +158,13 @@ def test_the_bound_holds_for_many_at_once(make):
         thread.join()
     assert queue.counts()[TaskState.QUEUED] == 10
     assert len(refused) == 22
+
+
+def test_a_client_that_stands_far_behind_others_is_told_its_own_wait(make):
+    queue = make(client_queued=1)
+    queue._bounds = Bounds()
+    submit(queue, [params()] * 100, "others")
+    queue._bounds = Bounds(client_queued=1)
+    submit(queue, [params(num_inference_steps=8)], "late")
+    error = refusal(queue, client="late")
+    assert error.retry_after_s == pytest.approx(408.0)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.housekeeping import Housekeeper, HouseRules
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.database import Database
@@ -89,6 +90,7 @@ def test_what_waits_or_runs_too_long_is_failed_and_told(house):
     house.queue.claim("g", 1)
     house.keeper().free_lapsed()
     house.clock.now += 20
+    house.database_clock.now = LEASE_S + 1
     for _ in range(2):
         house.keeper(queued_s=30, running_s=15).free_lapsed()
         assert told == [running.id]
@@ -167,13 +169,56 @@ def test_files_that_no_task_owns_are_swept(house):
         house.pictures.put(name, b"x")
     for task in (done, running, handed_back, cancelled):
         house.checkpoints.put(task.id, b"x")
-    assert house.keeper().sweep() == len(strays) + 2
+    house.keeper().sweep()
     assert house.pictures.names() == sorted(mine)
     assert house.checkpoints.names() == sorted([running.id, handed_back.id])
-    assert house.keeper().sweep() == 0
 
 
 def test_what_is_no_picture_is_left_alone(house):
     house.pictures.put("notes.txt", b"x")
-    assert house.keeper().sweep() == 0
+    house.keeper().sweep()
     assert house.pictures.names() == ["notes.txt"]
+
+
+# All duties
+
+
+def test_each_duty_is_done_when_it_is_time_whatever_becomes_of_the_others(house, monkeypatch):
+    done: list[str] = []
+
+    def failing(self: Housekeeper) -> None:
+        done.append("retire")
+        raise OSError("the folder cannot be read")
+
+    monkeypatch.setattr(Housekeeper, "free_lapsed", lambda self: done.append("free"))
+    monkeypatch.setattr(Housekeeper, "retire", failing)
+    monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
+    keeper = house.keeper()
+    for seconds, expected in (
+        (0, ["free", "retire", "sweep"]),
+        (5, ["free"]),
+        (56, ["free", "retire"]),
+        (3600, ["free", "retire", "sweep"]),
+    ):
+        house.clock.now += seconds
+        done.clear()
+        keeper.tidy()
+        assert done == expected
+
+
+def test_without_a_database_duties_wait_for_it(house, monkeypatch):
+    done: list[str] = []
+
+    def away(self: Housekeeper) -> None:
+        raise StoreUnavailableError
+
+    monkeypatch.setattr(Housekeeper, "retire", lambda self: done.append("retire"))
+    monkeypatch.setattr(Housekeeper, "free_lapsed", away)
+    keeper = house.keeper()
+    keeper.tidy()
+    assert done == []
+    monkeypatch.setattr(Housekeeper, "free_lapsed", lambda self: None)
+    keeper._every_s = {keeper.free_lapsed: 0.0, keeper.retire: 60.0}
+    keeper._done_at = dict.fromkeys(keeper._every_s, -1e9)
+    keeper.tidy()
+    assert done == ["retire"]

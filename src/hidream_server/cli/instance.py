@@ -75,7 +75,11 @@ def instance_name(data_dir: Path) -> str:
     """Return the name of whoever serves on a data directory; it outlives the process."""
     path = data_dir / _NAME_FILE
     if not path.exists():
-        path.write_text(f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}", encoding="utf-8")
+        # Whole or not at all: half a name would be another's, or nobody's.
+        unfinished = data_dir / f".{_NAME_FILE}.part"
+        name = f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}"
+        unfinished.write_text(name, encoding="utf-8")
+        unfinished.replace(path)
     return path.read_text(encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import shutil
 import signal
@@ -19,7 +18,6 @@ from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
 from hidream_server.engine.replicas import Replicas
-from hidream_server.errors import StoreUnavailableError
 from hidream_server.logs import end_startup_log, set_up_logs
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
@@ -29,9 +27,8 @@ logger = logging.getLogger(__name__)
 #: How long open connections may go on after the last task, in seconds.
 _CLOSE_GRACE_S = 5
 
-#: Leases and time-outs are looked at so often, in seconds; then, of so many times once, what is
-#: old, and what no task owns.
-_TIDY_S, _RETIRE_EVERY, _SWEEP_EVERY = 5.0, 12, 720
+#: How often the housekeeper looks whether there is something to be done, in seconds.
+_TIDY_S = 5.0
 
 #: A connection may be silent for so long: longer than clients pause between two questions.
 _KEEP_ALIVE_S = 75
@@ -92,6 +89,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         await _run(serving, http, engine, listener, startup)
     finally:
         keeping.cancel()
+        stores.database.dispose()
 
 
 async def _run(
@@ -138,14 +136,8 @@ def _stop_on_signals(engine: Replicas, drain_s: float) -> None:
 
 
 async def _keep_house(housekeeper: Housekeeper) -> None:
-    for turn in itertools.count():
-        # While the database is away there is nothing that could be put in order.
-        with contextlib.suppress(StoreUnavailableError):
-            await asyncio.to_thread(housekeeper.free_lapsed)
-            if turn % _RETIRE_EVERY == 0:
-                await asyncio.to_thread(housekeeper.retire)
-            if turn % _SWEEP_EVERY == _SWEEP_EVERY - 1:
-                await asyncio.to_thread(housekeeper.sweep)
+    while True:
+        await asyncio.to_thread(housekeeper.tidy)
         await asyncio.sleep(_TIDY_S)
 
 

@@ -29,6 +29,7 @@ class Stores:
     queue: TaskQueue
     outlook: Outlook
     housekeeper: Housekeeper
+    database: Database
     pictures: PictureFolder
     checkpoints: KeyedFiles
     previews: KeyedFiles
@@ -49,6 +50,7 @@ def open_stores(serving: Serving) -> Stores:
         owner=instance_name(folder),
         queue=queue,
         outlook=outlook,
+        database=database,
         housekeeper=Housekeeper(queue, database, pictures, checkpoints, HouseRules.of(settings)),
         pictures=pictures,
         checkpoints=checkpoints,
@@ -57,8 +59,6 @@ def open_stores(serving: Serving) -> Stores:
     )
     if recovered := queue.take_back(stores.owner):
         logger.warning("%d task(s) of the last run are queued again", recovered)
-    if swept := stores.housekeeper.sweep():
-        logger.info("%d file(s) that no task owns were deleted", swept)
     return stores
 
 

@@ -64,16 +64,28 @@ class PatientQueue:
             return False
         return counts[TaskState.QUEUED] == 0
 
+    # All below raise StoreUnavailableError only when it is time to give up.
+
     async def complete(
         self, claim: Claim, pictures: Sequence[str], timings: dict[str, float], picture_bytes: int
     ) -> bool:
-        return await self._insist(self._queue.complete, claim, pictures, timings, picture_bytes)
+        """Publish a task's pictures; False if it was taken away."""
+        done = await self._insist(self._queue.complete, claim, pictures, timings, picture_bytes)
+        return done or await self._was_done(claim, TaskState.COMPLETED)
 
     async def fail(self, claim: Claim, reason: str) -> bool:
-        return await self._insist(self._queue.fail, claim, reason)
+        """Fail a task with a reason; False if it was taken away."""
+        done = await self._insist(self._queue.fail, claim, reason)
+        return done or await self._was_done(claim, TaskState.FAILED)
 
     async def hand_back(self, claim: Claim) -> bool:
+        """Queue a task again; False if it was taken away."""
         return await self._insist(self._queue.hand_back, claim)
+
+    async def _was_done(self, claim: Claim, state: TaskState) -> bool:
+        """Tell whether an earlier try succeeded of which the database could not say so."""
+        task = await self._insist(self._queue.get, claim[0])
+        return task is not None and (task.attempt, task.state) == (claim[1], state)
 
     async def crashed(self, task: Task, reason: str) -> bool:
         """Write down that a task's group went down; return whether the task failed by that."""

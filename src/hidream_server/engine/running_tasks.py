@@ -204,10 +204,11 @@ class RunningTasks:
         return failed
 
     async def _hand_back(self, running: _Running) -> None:
-        await self._queue.hand_back(running.claim)
         with log_context(task=running.task.id):
-            logger.info("Task handed back to the queue")
+            if await self._queue.hand_back(running.claim):
+                logger.info("Task handed back to the queue")
         self._running.pop(running.claim, None)
+        self._forget(running.task)
 
     async def _step_done(self, running: _Running, event: StepDone) -> None:
         running.under_way = True
@@ -226,9 +227,11 @@ class RunningTasks:
         self._last_beat, self._moved = now, False
         steps = {claim: running.steps_done for claim, running in self._running.items()}
         for claim in await self._queue.beat(steps):
-            with log_context(task=claim[0]):
-                logger.warning("Task was taken away")
-            self._drop(claim)
+            if (running := self._running.get(claim)) is not None:
+                with log_context(task=claim[0]):
+                    logger.warning("Task was taken away")
+                self._forget(running.task)
+                self._drop(claim)
 
     async def _keep(self, running: _Running, files: KeyedFiles, key: str, data: bytes) -> None:
         """Keep a checkpoint or a preview; the task goes on if that is impossible."""
@@ -263,19 +266,26 @@ class RunningTasks:
                 self._outlook.completed(
                     running.task, self._clock() - running.since - running.stepped_s
                 )
+            await self._end(running)
         else:
             logger.warning("Task was taken away before its pictures could be published")
-        await self._end(running)
+            self._leave(running)
 
     async def _fail(self, running: _Running, reason: str) -> None:
         logger.error("Task failed: %s", reason)
-        await self._queue.fail(running.claim, reason)
-        await self._end(running)
+        if await self._queue.fail(running.claim, reason):
+            await self._end(running)
+        else:
+            self._leave(running)
 
     async def _end(self, running: _Running) -> None:
+        self._leave(running)
+        await asyncio.to_thread(self._checkpoints.drop, running.task.id)
+
+    def _leave(self, running: _Running) -> None:
+        """Have no more to do with a task, whose checkpoint another attempt may need."""
         self._running.pop(running.claim, None)
         self._forget(running.task)
-        await asyncio.to_thread(self._checkpoints.drop, running.task.id)
 
     def _forget(self, task: Task) -> None:
         """Drop what is only of use while a task runs."""

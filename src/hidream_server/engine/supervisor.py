@@ -186,8 +186,13 @@ class Supervisor:
             event = await self._next_event(group, self._next_deadline())
             if event is not None:
                 await self._record(event)
-            elif self._running and self._clock() >= self._last_sign + self._deadlines.step_s:
+            elif self._is_wedged(group):
                 raise StepTimeoutError(f"No step was finished in {self._deadlines.step_s:.0f} s.")
+
+    def _is_wedged(self, group: WorkerGroup) -> bool:
+        """Tell whether the step deadline has passed; what a group said meanwhile is heard first."""
+        late = self._clock() >= self._last_sign + self._deadlines.step_s
+        return bool(self._running) and late and not group.has_said_more
 
     async def _may_climb(self) -> bool:
         """A group gives way to a larger one when it is idle; on a busy server, between tasks."""

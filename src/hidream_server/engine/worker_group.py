@@ -95,6 +95,11 @@ class WorkerGroup:
             raise item
         return item
 
+    @property
+    def has_said_more(self) -> bool:
+        """Something is there for `next_event`."""
+        return not self._inbox.empty()
+
     def wake(self) -> None:
         """Let `next_event` return."""
         self._inbox.put_nowait(None)

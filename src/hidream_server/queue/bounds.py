@@ -1,18 +1,15 @@
 """How much work is accepted: places in the queue, in all and for each client, and images a minute.
 
-Knows numbers only; when there will be room is asked of the prospects.
+Knows numbers only; when the queue will have room is for others to say.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hidream_server.errors import ClientQueueFullError, QueueFullError, RateLimitedError
 from hidream_server.settings import Settings
-from hidream_server.store.tasks import RATE_WINDOW_S, Load
+from hidream_server.store.backlog import RATE_WINDOW_S, Backlog
 from hidream_server.task import Task
-
-#: Returns the seconds until so many of the waiting tasks are done, of one client or of all.
-Wait = Callable[[int, str | None], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,21 +31,19 @@ class Bounds:
             client_images=settings.max_images_per_minute,
         )
 
-    def check(self, new: Sequence[Task], load: Load, wait: Wait) -> None:
-        """Raise OverloadError, saying when there will be room, if these tasks are too many."""
-        client, now = new[0].client, new[0].created_at
-        if self.queued and (over := load.queued() + len(new) - self.queued) > 0:
-            raise QueueFullError(
-                f"The queue is full: it holds {self.queued} tasks.", wait(over, None)
-            )
+    def check(self, new: Sequence[Task], backlog: Backlog) -> None:
+        """Raise OverloadError if these tasks are too many, and say how many, or for how long."""
+        now = new[0].created_at
+        if self.queued and (over := backlog.queued() + len(new) - self.queued) > 0:
+            raise QueueFullError(f"The queue is full: it holds {self.queued} tasks.", over=over)
         if self.client_queued:
-            over = load.client_queued() + len(new) - self.client_queued
+            over = backlog.client_queued() + len(new) - self.client_queued
             if over > 0:
                 raise ClientQueueFullError(
-                    f"You may have {self.client_queued} tasks queued.", wait(over, client)
+                    f"You may have {self.client_queued} tasks queued.", over=over
                 )
         images = sum(task.params.num_images for task in new)
-        if self.client_images and (wait_s := self._rate_wait(images, load.recent(), now)) > 0:
+        if self.client_images and (wait_s := self._rate_wait(images, backlog.recent(), now)) > 0:
             raise RateLimitedError(
                 f"You may ask for {self.client_images} images in a minute.", wait_s
             )

@@ -4,10 +4,12 @@ Leases that ran out, tasks whose time is over, pictures and rows that are old, f
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.database import Database
@@ -19,6 +21,8 @@ from hidream_server.task import Task, TaskState
 logger = logging.getLogger(__name__)
 
 _DAY_S = 86400.0
+#: What is old is looked for so often, and what no task owns, in seconds.
+_RETIRE_S, _SWEEP_S = 60.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +65,31 @@ class Housekeeper:
         self._checkpoints = checkpoints
         self._rules = rules
         self._clock = clock
+        #: Of each duty, how often it is one, and when it was done last.
+        self._every_s = {self.free_lapsed: 0.0, self.retire: _RETIRE_S, self.sweep: _SWEEP_S}
+        self._done_at = dict.fromkeys(self._every_s, -math.inf)
+
+    def tidy(self) -> None:
+        """Do what it is time for; a duty that fails is tried again and keeps no other from its."""
+        for duty, every_s in self._every_s.items():
+            if self._clock() - self._done_at[duty] < every_s:
+                continue
+            try:
+                duty()
+            except StoreUnavailableError:
+                # While the database is away there is nothing that could be put in order.
+                return
+            except Exception:
+                logger.exception("The house could not be kept in order")
+            self._done_at[duty] = self._clock()
 
     def free_lapsed(self) -> None:
         """Queue tasks again whose group is gone, and fail those whose time is over."""
-        # While the database was away nobody could renew a lease: all may do so first.
-        if self._database.answering_s() > LEASE_S and (count := self._queue.reap()):
+        # While the database was away nobody could renew a lease, or write down what was finished:
+        # all may do so first.
+        if self._database.answering_s() < LEASE_S:
+            return
+        if count := self._queue.reap():
             logger.warning("%d task(s) whose lease ran out are queued again", count)
         self._queue.end_overdue(self._rules.queued_s, self._rules.running_s)
 
@@ -84,8 +108,8 @@ class Housekeeper:
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
 
-    def sweep(self) -> int:
-        """Delete files that no task owns any more, or ever did; return how many."""
+    def sweep(self) -> None:
+        """Delete files that no task owns any more, or ever did."""
         names = [name for name in self._pictures.names() if task_of(name)]
         checkpoints = self._checkpoints.names()
         tasks = self._ended.of(sorted({*checkpoints, *(task_of(name) or "" for name in names)}))
@@ -95,7 +119,8 @@ class Housekeeper:
         ended = [id for id in checkpoints if id not in tasks or not tasks[id].state.is_open]
         for task_id in ended:
             self._checkpoints.drop(task_id)
-        return len(useless) + len(ended)
+        if useless or ended:
+            logger.info("%d file(s) that no task owns were deleted", len(useless) + len(ended))
 
 
 def _owns(task: Task | None, name: str) -> bool:

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from hidream_server.queue.outlook import Outlook
 from hidream_server.scheduling.places import due
-from hidream_server.store.tasks import TaskStore
+from hidream_server.store.tasks import InLine, TaskStore
 from hidream_server.task import Task, TaskState
 
 #: So many of the queued tasks are forecast one by one; those behind them by their cost.
@@ -36,16 +36,17 @@ class _Look:
     near: tuple[Task, ...]
     #: Seconds until each of those is done, and drafts that were to be looked at with them.
     left_s: dict[str, float]
-    #: Of every queued task: its place, when it is due, the cost up to and with it.
-    places: dict[str, int]
-    dues: list[float]
+    #: What is queued, where each task of it stands, and the cost up to and with each.
+    line: list[InLine]
+    positions: dict[str, int]
     costs: list[float]
     #: Seconds for each cost, on the average.
     cost_s: float
 
     def queued_before(self, task: Task) -> int:
         """Return how many queued tasks are before one that is queued, or would be."""
-        return self.places.get(task.id, bisect_right(self.dues, task.due))
+        after = bisect_right(self.line, task.due, key=lambda queued: queued.due)
+        return self.positions.get(task.id, after)
 
     def is_far(self, task: Task) -> bool:
         """Tell whether a task is behind those that were looked at one by one."""
@@ -54,9 +55,24 @@ class _Look:
     def by_cost_s(self, task: Task) -> float:
         """Return the seconds until a task and all before it are done, by what they cost."""
         before = self.queued_before(task)
+        return self._through_s((self.costs[before - 1] if before else 0) + task.params.cost)
+
+    def end_s(self, count: int, client: str | None) -> float | None:
+        """Return the seconds until so many are done, of one client or of all; None for none."""
+        mine = [t for t in self.near if client is None or t.client == client]
+        ends = sorted(self.left_s[task.id] for task in mine)
+        if count > len(ends):
+            ends += [
+                self._through_s(self.costs[position])
+                for position, queued in enumerate(self.line[_HORIZON:], _HORIZON)
+                if client is None or queued.client == client
+            ]
+        return ends[min(count, len(ends)) - 1] if ends else None
+
+    def _through_s(self, queued_cost: float) -> float:
+        """Return the seconds for what is running, and so much of what is queued, by cost."""
         running = (near for near in self.near if near.state is TaskState.PROCESSING)
-        cost = sum(near.params.cost for near in running) + (self.costs[before - 1] if before else 0)
-        return (cost + task.params.cost) * self.cost_s
+        return (sum(near.params.cost for near in running) + queued_cost) * self.cost_s
 
 
 class Prospects:
@@ -94,10 +110,10 @@ class Prospects:
 
     def with_deadline(self, draft: Task, deadline_s: float | None) -> Task:
         """Return a draft as it would be with this deadline: also elsewhere in the queue."""
-        return self.placed(replace(draft, params=replace(draft.params, deadline_s=deadline_s)))
+        return self.with_due(replace(draft, params=replace(draft.params, deadline_s=deadline_s)))
 
-    def placed(self, draft: Task) -> Task:
-        """Return a draft with its place in the queue."""
+    def with_due(self, draft: Task) -> Task:
+        """Return a draft that says when it is due, which is its place in the queue."""
         alone_s = self._outlook.alone_s(draft.params)
         return replace(draft, due=due(draft.arrived_at, alone_s, draft.deadline_at))
 
@@ -117,16 +133,11 @@ class Prospects:
             return None
         return self._recent(task).queued_before(task)
 
-    def wait_s(self, count: int, client: str | None) -> float:
+    def wait_s(self, count: int, client: str | None = None) -> float:
         """Return the seconds until so many of the waiting tasks are done, of one client or all."""
         look = self._recent()
-        ends = sorted(
-            look.left_s[task.id] for task in look.near if client is None or task.client == client
-        )
-        if not ends:
-            return _FRESH_S
-        left_s = ends[min(count, len(ends)) - 1]
-        return max(_FRESH_S, left_s - (self._clock() - look.at))
+        end_s = look.end_s(count, client)
+        return _FRESH_S if end_s is None else max(_FRESH_S, end_s - (self._clock() - look.at))
 
     def _recent(self, task: Task | None = None) -> _Look:
         """Return a look that is new enough, and in which this task is seen."""
@@ -141,7 +152,7 @@ class Prospects:
         look = self._last
         if look is None or (age_s := self._clock() - look.at) > _FRESH_S:
             return None
-        seen = task is None or task.id in look.left_s or task.id in look.places
+        seen = task is None or task.id in look.left_s or task.id in look.positions
         return look if seen or age_s < _REST * look.took_s else None
 
     def _look(self, drafts: Sequence[Task]) -> _Look:
@@ -155,8 +166,8 @@ class Prospects:
             took_s=self._clock() - start,
             near=tuple(near),
             left_s=left_s,
-            places={task_id: place for place, (task_id, _, _) in enumerate(line)},
-            dues=[due for _, due, _ in line],
-            costs=list(accumulate(cost for _, _, cost in line)),
+            line=line,
+            positions={queued.id: position for position, queued in enumerate(line)},
+            costs=list(accumulate(queued.cost for queued in line)),
             cost_s=all_s / (sum(task.params.cost for task in near) or math.inf),
         )

@@ -9,12 +9,15 @@ import math
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
+from hidream_server.errors import ClientQueueFullError, QueueFullError
 from hidream_server.logs import log_context
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.prospects import Prospects
-from hidream_server.store.tasks import Claim, Load, TaskStore
+from hidream_server.store.tasks import Claim, TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
 
 logger = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ class TaskQueue:
 
     def _draft(self, params: TaskParams, client: str, now: float) -> Task:
         task_id = str(uuid.uuid4())
-        return self.prospects.placed(
+        return self.prospects.with_due(
             Task(id=task_id, state=TaskState.QUEUED, params=params, client=client, created_at=now)
         )
 
@@ -79,7 +82,8 @@ class TaskQueue:
 
     def require_room(self, drafts: Sequence[Task]) -> None:
         """Raise OverloadError if drafted tasks are too many for now."""
-        self._store.check(drafts, lambda load: self._check(drafts, load))
+        with self._saying_when(drafts):
+            self._store.check(drafts, partial(self._bounds.check, drafts))
 
     def submit(self, drafts: Sequence[Task], key: str | None = None) -> list[Task]:
         """Accept one client's drafted tasks, all or none; they are kept once this returns.
@@ -87,7 +91,8 @@ class TaskQueue:
         Returns them, or what an earlier submission of the same request was answered with. Raises
         OverloadError if they are too many, RequestReusedError as `earlier` does.
         """
-        kept = self._store.insert(drafts, key, lambda load: self._check(drafts, load))
+        with self._saying_when(drafts):
+            kept = self._store.insert(drafts, key, partial(self._bounds.check, drafts))
         for task in kept:
             with log_context(task=task.id):
                 logger.info("Task accepted")
@@ -95,8 +100,17 @@ class TaskQueue:
             listener()
         return kept
 
-    def _check(self, drafts: Sequence[Task], load: Load) -> None:
-        self._bounds.check(drafts, load, self.prospects.wait_s)
+    @contextmanager
+    def _saying_when(self, drafts: Sequence[Task]) -> Iterator[None]:
+        """Let a refusal say when there will be room; after the transaction, for it looks again."""
+        try:
+            yield
+        except QueueFullError as error:
+            error.retry_after_s = self.prospects.wait_s(error.over)
+            raise
+        except ClientQueueFullError as error:
+            error.retry_after_s = self.prospects.wait_s(error.over, drafts[0].client)
+            raise
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a task that has not ended; False if it has, or never was."""

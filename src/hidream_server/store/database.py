@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hidream_server.errors import ConfigurationError, StoreUnavailableError
@@ -29,9 +30,38 @@ _POSTGRESQL = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "tcp_user_timeout": 1000 * _NOTICE_S,
+    # One that stands still in the middle of a transaction must not stop all others, and what is
+    # committed is on the disk.
+    "options": "-c statement_timeout=15s -c lock_timeout=5s"
+    " -c idle_in_transaction_session_timeout=15s -c synchronous_commit=on",
 }
-#: Names the advisory lock under which writers of PostgreSQL that must be alone take turns.
-_ALONE = 0x48694472
+#: SQLSTATEs of a server that answers but cannot write: a standby, one that starts or ends.
+_AWAY = ("25006", "57P01", "57P02", "57P03")
+#: Classes of SQLSTATEs that pass by themselves: two in each other's way, a time-out.
+_PASSING = ("40", "55", "57014")
+#: Names the advisory lock under which exclusive writers of PostgreSQL take turns.
+_EXCLUSIVE = 0x48694472
+
+
+class _Trouble(Enum):
+    """What may be tried again, as it is."""
+
+    GONE = auto()
+    PASSING = auto()
+
+
+def _trouble(error: DBAPIError) -> _Trouble | None:
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state.startswith(_PASSING):
+        return _Trouble.PASSING
+    gone = isinstance(error, OperationalError | InterfaceError) or state in _AWAY
+    return _Trouble.GONE if gone or error.connection_invalidated else None
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """Return what the driver says, in one line that is not too long."""
+    cause = getattr(error, "orig", None) or error
+    return "; ".join(str(cause).split("\n"))[:500].strip(" ;")
 
 
 class Database:
@@ -59,8 +89,8 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, alone: bool = False) -> Iterator[Connection]:
-        """Begin a transaction; with `alone` no other such one runs beside it, on any machine."""
+    def write(self, exclusive: bool = False) -> Iterator[Connection]:
+        """Begin a transaction; no two exclusive ones run at the same time, on any machine."""
         if self._is_sqlite:
             with (
                 self._noting_trouble("write"),
@@ -70,8 +100,8 @@ class Database:
                 yield connection
             return
         with self._noting_trouble("write"), self.engine.begin() as connection:
-            if alone:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ALONE})
+            if exclusive:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _EXCLUSIVE})
             yield connection
 
     def dispose(self) -> None:
@@ -82,22 +112,23 @@ class Database:
         """Let those above know trouble with the database without knowing SQLAlchemy."""
         try:
             yield
-        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-            self._fails(way, error)
+        except PoolTimeoutError as error:
+            # All connections are in use; that says nothing of the database.
             raise StoreUnavailableError from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            trouble = _trouble(error)
+            if trouble is _Trouble.GONE:
                 self._fails(way, error)
+            if trouble is not None:
                 raise StoreUnavailableError from error
             raise
         if self._failing:
             self._answers(way)
 
-    def _fails(self, way: str, error: Exception) -> None:
+    def _fails(self, way: str, error: DBAPIError) -> None:
         """Say once that it is gone."""
         if not self._failing:
-            cause = getattr(error, "orig", None) or error
-            logger.error("The task database does not answer: %s", str(cause).split("\n", 1)[0])
+            logger.error("The task database does not answer: %s", _reason(error))
         self._failing.add(way)
 
     def _answers(self, way: str) -> None:
@@ -111,7 +142,10 @@ class Database:
 def open_sqlite(path: Path) -> Database:
     """Return an up-to-date SQLite file, made if it is not there; one process may own it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+    # A connection is a file handle: as many as there may be threads.
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": 30}, pool_size=10, max_overflow=60
+    )
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
     return _opened(engine)
@@ -121,18 +155,26 @@ def open_postgresql(url: str) -> Database:
     """Return an up-to-date PostgreSQL database; raise ConfigurationError if it does not answer."""
     try:
         engine = create_engine(
-            url, pool_pre_ping=True, pool_timeout=_NOTICE_S, connect_args=_POSTGRESQL
+            url,
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=30,
+            pool_timeout=_NOTICE_S,
+            connect_args=_POSTGRESQL,
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             "The driver for PostgreSQL is not installed: pip install 'hidream-server[postgresql]'."
         ) from error
+    except (SQLAlchemyError, ValueError) as error:
+        # It may have a password in it.
+        raise ConfigurationError("The --database-url cannot be read as an address.") from error
     try:
         return _opened(engine)
-    except OperationalError as error:
+    except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ConfigurationError(
-            f"The task database {where} does not answer: {str(error.orig).splitlines()[0]}"
+            f"The task database {where} does not answer as it should: {_reason(error)}"
         ) from error
 
 

@@ -52,6 +52,7 @@ def _migrate_file(engine: Engine, version: str | None) -> None:
         # An earlier try may have been cut short after its copy, or in the middle of it.
         copy.unlink(missing_ok=True)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # Even so a transaction was begun, in which there can be no VACUUM.
             connection.exec_driver_sql("COMMIT")
             connection.execute(text("VACUUM INTO :copy"), {"copy": str(copy)})
         logger.warning("The task database is migrated; as it was it is kept as %s", copy)
@@ -62,6 +63,9 @@ def _migrate_file(engine: Engine, version: str | None) -> None:
 def _migrate_shared(engine: Engine) -> None:
     """Copy the table within PostgreSQL and migrate, all in one transaction."""
     with engine.begin() as connection:
+        # To copy and migrate many tasks takes its time, and so does waiting for who does it.
+        for bound in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {bound} = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATING})
         version = schema_version(connection)
         if version == SCHEMA_VERSION:

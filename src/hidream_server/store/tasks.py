@@ -1,4 +1,4 @@
-"""The task table: every statement on it, and nothing of why one is made.
+"""The task table: statements that move tasks or read the queue, and nothing of why one is made.
 
 Each method is one transaction. Writes are fenced: a statement about a running task names the
 attempt and changes nothing when a newer attempt holds it.
@@ -6,11 +6,12 @@ attempt and changes nothing when a newer attempt holds it.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, Update, func, insert, select, update
 
 from hidream_server.errors import RequestReusedError
+from hidream_server.store.backlog import Backlog
 from hidream_server.store.database import Database
 from hidream_server.store.rows import to_row, to_task
 from hidream_server.store.tables import tasks
@@ -19,38 +20,14 @@ from hidream_server.task import Task, TaskState, is_task_id, sources
 #: (task id, attempt): who may write about a running task.
 Claim = tuple[str, int]
 
-#: So far back it is known how many images a client asked for, in seconds.
-RATE_WINDOW_S = 60.0
 
+class InLine(NamedTuple):
+    """A queued task: as much of it as its place in the queue takes."""
 
-class Load:
-    """What there is already when tasks of a client are to be added; looked up when asked for."""
-
-    def __init__(self, connection: Connection, client: str, now: float) -> None:
-        self._connection = connection
-        self._client = client
-        self._now = now
-
-    def queued(self) -> int:
-        """Return how many tasks are queued."""
-        return self._connection.scalar(_COUNT_QUEUED) or 0
-
-    def client_queued(self) -> int:
-        """Return how many of them are this client's."""
-        return self._connection.scalar(_COUNT_QUEUED.where(tasks.c.client == self._client)) or 0
-
-    def recent(self) -> list[tuple[float, int]]:
-        """Return when this client asked for how many images within RATE_WINDOW_S, in order."""
-        since = self._now - RATE_WINDOW_S
-        query = (
-            select(tasks.c.created_at, tasks.c.params["num_images"].as_integer())
-            .where(tasks.c.client == self._client, tasks.c.created_at > since)
-            .order_by(tasks.c.created_at)
-        )
-        return [(row[0], row[1]) for row in self._connection.execute(query)]
-
-
-_COUNT_QUEUED = select(func.count()).where(tasks.c.state == TaskState.QUEUED)
+    id: str
+    due: float
+    cost: float
+    client: str
 
 
 class TaskStore:
@@ -63,7 +40,7 @@ class TaskStore:
         self,
         new: Sequence[Task],
         key: str | None = None,
-        check: Callable[[Load], object] = lambda _load: None,
+        check: Callable[[Backlog], object] = lambda _backlog: None,
     ) -> list[Task]:
         """Add one client's tasks, all or none; they are on the disk when this returns.
 
@@ -74,10 +51,10 @@ class TaskStore:
         if not new:
             return []
         rows = [to_row(task, key, index) for index, task in enumerate(new)]
-        with self._database.write(alone=True) as connection:
+        with self._database.write(exclusive=True) as connection:
             if earlier := _earlier(connection, new, key):
                 return earlier
-            check(Load(connection, new[0].client, new[0].created_at))
+            check(Backlog(connection, new[0].client, new[0].created_at))
             connection.execute(insert(tasks), rows)
         return list(new)
 
@@ -86,10 +63,10 @@ class TaskStore:
         with self._database.read() as connection:
             return _earlier(connection, new, key)
 
-    def check(self, new: Sequence[Task], check: Callable[[Load], object]) -> None:
+    def check(self, new: Sequence[Task], check: Callable[[Backlog], object]) -> None:
         """Let what would prevent an insertion be raised, without one."""
         with self._database.read() as connection:
-            check(Load(connection, new[0].client, new[0].created_at))
+            check(Backlog(connection, new[0].client, new[0].created_at))
 
     def get(self, task_id: str) -> Task | None:
         if not is_task_id(task_id):
@@ -119,15 +96,15 @@ class TaskStore:
                 )
             ]
 
-    def line(self) -> list[tuple[str, float, float]]:
-        """Return id, when it is due, and cost of every queued task, in the order of the queue."""
+    def line(self) -> list[InLine]:
+        """Return every queued task, in the order of the queue."""
         query = (
-            select(tasks.c.id, tasks.c.due, tasks.c.cost)
+            select(tasks.c.id, tasks.c.due, tasks.c.cost, tasks.c.client)
             .where(tasks.c.state == TaskState.QUEUED)
             .order_by(tasks.c.due, tasks.c.sequence)
         )
         with self._database.read() as connection:
-            return [(row.id, row.due, row.cost) for row in connection.execute(query)]
+            return [InLine(*row) for row in connection.execute(query)]
 
     def claim(
         self,
@@ -147,7 +124,7 @@ class TaskStore:
         bounded = most_running < math.inf
         lease = {"owner": owner, "lease_until": now + lease_s, "started_at": now}
         rows: list[Row[Any]] = []
-        with self._database.write(alone=bounded) as connection:
+        with self._database.write(exclusive=bounded) as connection:
             # One by one where each changes how many its client may have more.
             for part in [1] * count if bounded else [count]:
                 chosen = _next_in_line(part, due_before, most_running).cte("chosen")
@@ -164,7 +141,8 @@ class TaskStore:
         """Renew leases and record progress; return those claims that are lost."""
         lost = set()
         with self._database.write() as connection:
-            for claim, steps in steps_done.items():
+            # In one order for all, so that no two of these wait for each other's rows.
+            for claim, steps in sorted(steps_done.items()):
                 renewal = {"steps_done": steps, "lease_until": lease_until}
                 statement = _fenced(update(tasks), claim).values(renewal)
                 if connection.execute(statement).rowcount == 0:
