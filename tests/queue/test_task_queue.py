@@ -321,11 +321,11 @@ def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
 def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queue, clock):
     [submitted] = submit(queue, [params()])
     for crashes in range(1, MAX_CRASHES):
-        assert queue.crashed(claim(queue), "rank 0 left")
+        assert queue.crashed(claim(queue), "rank 0 left") is TaskState.QUEUED
         found = queue.get(submitted.id)
         assert (found.state, found.crashes, found.error) == (TaskState.QUEUED, crashes, "")
     clock.now += 7
-    assert queue.crashed(claim(queue), "rank 1 left")
+    assert queue.crashed(claim(queue), "rank 1 left") is TaskState.FAILED
     failed = queue.get(submitted.id)
     assert failed.state is TaskState.FAILED
     assert failed.completed_at == clock.now
@@ -338,7 +338,7 @@ def test_a_task_that_crashes_is_queued_again_until_its_attempts_are_used_up(queu
 def test_with_one_attempt_the_first_crash_is_the_last(store, clock):
     queue = new_queue(store, clock=clock, max_crashes=1)
     [task] = submit(queue, [params()])
-    assert queue.crashed(claim(queue), "rank 0 left")
+    assert queue.crashed(claim(queue), "rank 0 left") is TaskState.FAILED
     assert queue.get(task.id).state is TaskState.FAILED
 
 
@@ -358,7 +358,7 @@ def test_an_attempt_that_has_been_fenced_off_cannot_crash_the_task(queue, crashe
     stale = claim(queue)
     queue.take_back("group")
     newer = claim(queue)
-    assert queue.crashed(stale, "late news") is False
+    assert queue.crashed(stale, "late news") is None
     assert queue.get(newer.id) == newer
 
 

@@ -89,9 +89,7 @@ class PatientQueue:
 
     async def crashed(self, task: Task, reason: str) -> bool:
         """Write down that a task's group went down; return whether the task failed by that."""
-        await self._insist(self._queue.crashed, task, reason)
-        now = await self._insist(self._queue.get, task.id)
-        return now is not None and now.state is TaskState.FAILED
+        return await self._insist(self._queue.crashed, task, reason) is TaskState.FAILED
 
     async def _insist(self, verb: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         while True:

@@ -177,17 +177,21 @@ class TaskQueue:
         """Queue a task again that was not at fault."""
         return self._store.release(claim, crashed=False)
 
-    def crashed(self, task: Task, reason: str) -> bool:
-        """Queue a task again that was running when its group went down, or fail it at last."""
+    def crashed(self, task: Task, reason: str) -> TaskState | None:
+        """Queue a task again that was running when its group went down, or fail it at last.
+
+        Returns which of the two it is now, None if it has been taken away.
+        """
         claim = (task.id, task.attempt)
         if task.crashes + 1 < self._max_crashes:
-            return self._store.release(claim, crashed=True)
-        return self._store.fail(
+            return TaskState.QUEUED if self._store.release(claim, crashed=True) else None
+        failed = self._store.fail(
             claim,
             self._clock(),
             f"The worker group went down {task.crashes + 1} times while this task was running;"
             f" the last time: {reason}",
         )
+        return TaskState.FAILED if failed else None
 
     def take_back(self, owner: str) -> int:
         """Queue again what a former life of this worker group's owner left running."""
