@@ -104,6 +104,8 @@ def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
         case "extra_forbidden":
             fields = BatchRequest if path == ["requests"] else GenerationRequest
             return f"no such field; the fields are {', '.join(fields.model_fields)}"
+        case "string_pattern_mismatch" if path == ["idempotency-key"]:
+            return "1 to 255 printable ASCII characters, with no space at either end"
         case "model_attributes_type":
             return "a JSON object, sent with the header Content-Type: application/json"
     limit = limits.ranges.get(path[-1]) if path else None

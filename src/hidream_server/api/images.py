@@ -1,5 +1,6 @@
 """Fetch pictures. Only published ones: what a task's row names, and only from the one folder."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -76,7 +77,9 @@ def _require_index(image_index: int, count: int) -> None:
 def _require_kept(task: Task) -> None:
     if task.expired_at is not None:
         raise PictureExpiredError(
-            f"The pictures of task {task.id} were deleted: this server keeps no picture for ever."
+            f"The pictures of task {task.id} were deleted at"
+            f" {datetime.fromtimestamp(task.expired_at, UTC):%Y-%m-%d %H:%M} UTC: this server keeps"
+            " pictures for a certain time, and so many of them."
         )
 
 

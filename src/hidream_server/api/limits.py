@@ -91,7 +91,10 @@ class Limits:
             settings.max_batch_requests, settings.max_queue_length, settings.max_queued_per_client
         )
         if not 1 <= len(requests) <= most:
-            yield FieldProblem("requests", f"{len(requests)} requests", f"1 to {most} requests")
+            allowed = f"1 to {most} requests"
+            if most < settings.max_batch_requests:
+                allowed += ": a queue may hold no more of yours"
+            yield FieldProblem("requests", f"{len(requests)} requests", allowed)
         images = sum(request.num_images_per_prompt for request in requests)
         rate = settings.max_images_per_minute
         if rate and images > rate:

@@ -24,14 +24,21 @@ def accept(
 ) -> list[SubmitAnswer]:
     """Accept tasks, all or none, or answer with those that the same request made before."""
     queue = services.queue
+    if key is not None and (named := [r.task_id for r in requests if r.task_id is not None]):
+        problem = FieldProblem(
+            "task_id", named[0], "none beside an Idempotency-Key: one name will do"
+        )
+        raise InvalidRequestError([problem])
     drafts = [
         _known_by(draft, request)
         for draft, request in zip(
             queue.draft(services.limits.accept(requests, batch), client), requests, strict=True
         )
     ]
-    tasks = queue.earlier(drafts, key) or _submit(queue, drafts, key, batch)
-    return [_answer(queue.prospects, task) for task in tasks]
+    if known := queue.earlier(drafts, key):
+        return [_answer(queue.prospects, task, "Accepted before") for task in known]
+    tasks = _submit(queue, drafts, key, batch)
+    return [_answer(queue.prospects, task, "Accepted") for task in tasks]
 
 
 def _known_by(draft: Task, request: GenerationRequest) -> Task:
@@ -67,12 +74,12 @@ def _refuse_late(drafts: Sequence[Task], prospects: Prospects, batch: bool) -> N
         raise InvalidRequestError(problems)
 
 
-def _answer(prospects: Prospects, task: Task) -> SubmitAnswer:
+def _answer(prospects: Prospects, task: Task, what: str) -> SubmitAnswer:
     return SubmitAnswer(
         task_id=task.id,
         requestId=task.id,
         status=task.state,
         estimated_time=tenths(prospects.seconds_left(task) or 0.0),
         queue_position=prospects.position(task) or 0,
-        message=f"Accepted; follow it at /status/{task.id}.",
+        message=f"{what}; follow it at /status/{task.id}.",
     )

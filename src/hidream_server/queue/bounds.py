@@ -35,7 +35,7 @@ class Bounds:
         """Raise OverloadError if these tasks are too many, and say how many, or for how long."""
         now = new[0].created_at
         if self.queued and (over := backlog.queued() + len(new) - self.queued) > 0:
-            raise QueueFullError(f"The queue is full: it holds {self.queued} tasks.", over=over)
+            raise QueueFullError(f"The queue is full: {self.queued} tasks wait in it.", over=over)
         if self.client_queued:
             over = backlog.client_queued() + len(new) - self.client_queued
             if over > 0:

@@ -142,10 +142,7 @@ class Database:
 def open_sqlite(path: Path) -> Database:
     """Return an up-to-date SQLite file, made if it is not there; one process may own it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A connection is a file handle: as many as there may be threads.
-    engine = create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": 30}, pool_size=10, max_overflow=60
-    )
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
     return _opened(engine)
@@ -157,8 +154,6 @@ def open_postgresql(url: str) -> Database:
         engine = create_engine(
             url,
             pool_pre_ping=True,
-            pool_size=10,
-            max_overflow=30,
             pool_timeout=_NOTICE_S,
             connect_args=_POSTGRESQL,
         )
