@@ -35,7 +35,8 @@ def accept(
             queue.draft(services.limits.accept(requests, batch), client), requests, strict=True
         )
     ]
-    if known := queue.earlier(drafts, key):
+    has_name = key is not None or any(request.task_id is not None for request in requests)
+    if has_name and (known := queue.earlier(drafts, key)):
         return [_answer(queue.prospects, task, "Accepted before") for task in known]
     tasks = _submit(queue, drafts, key, batch)
     return [_answer(queue.prospects, task, "Accepted") for task in tasks]

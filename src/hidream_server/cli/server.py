@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from anyio import to_thread
 
 from hidream_server.api.app import create_app
 from hidream_server.api.limits import Limits
@@ -33,10 +32,6 @@ _TIDY_S = 5.0
 
 #: A connection may be silent for so long: longer than clients pause between two questions.
 _KEEP_ALIVE_S = 75
-
-#: Routes that ask the database do so in this many threads. With more, they take the interpreter
-#: from each other and from the loop: /livez waits for all of them.
-_THREADS = 6
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -66,7 +61,6 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
-    to_thread.current_default_thread_limiter().total_tokens = _THREADS
     stores = open_stores(serving)
     engine = new_engine(serving, stores)
     services = Services(

@@ -85,7 +85,7 @@ class Prospects:
         self._outlook = outlook
         self._clock = clock
         self._last: _Look | None = None
-        #: Of those who find the last look too old, one looks again and the others wait for it.
+        #: Held by the one who looks again, of those who find the last look too old.
         self._looking = threading.Lock()
 
     def estimate(self, drafts: Sequence[Task]) -> list[float]:
@@ -143,10 +143,17 @@ class Prospects:
         """Return a look that is new enough, and in which this task is seen."""
         if (look := self._believable(task)) is not None:
             return look
-        with self._looking:
+        last = self._last
+        # Whoever asks while another is looking is answered from the look before.
+        if not self._looking.acquire(blocking=last is None):
+            assert last is not None
+            return last
+        try:
             if (look := self._believable(task)) is None:
                 look = self._last = self._look([])
-        return look
+            return look
+        finally:
+            self._looking.release()
 
     def _believable(self, task: Task | None) -> _Look | None:
         look = self._last

@@ -75,6 +75,8 @@ class Database:
         self._writing = threading.Lock()
         # It writes from its first statement on: nobody may write between a look and a decision.
         self._sqlite_writer = engine.execution_options(begin="BEGIN IMMEDIATE")
+        # SQLite reads as well without, each statement by itself, which is cheaper.
+        self._reader = engine.execution_options(begin="")
         #: Ways in which it does not answer: a full disk can be read.
         self._failing: set[str] = set()
         self._answering_since = clock()
@@ -85,7 +87,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self._noting_trouble("read"), self.engine.connect() as connection:
+        with self._noting_trouble("read"), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -193,4 +195,5 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    if statement := connection.get_execution_options().get("begin", "BEGIN"):
+        connection.exec_driver_sql(statement)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, Update, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Update, bindparam, func, insert, select, update
 
 from hidream_server.errors import RequestReusedError
 from hidream_server.store.backlog import Backlog
@@ -19,6 +19,10 @@ from hidream_server.task import Task, TaskState, is_task_id, sources
 
 #: (task id, attempt): who may write about a running task.
 Claim = tuple[str, int]
+
+
+#: Made once: it is what clients that follow a task ask all the time.
+_BY_ID = select(tasks).where(tasks.c.id == bindparam("task_id"))
 
 
 class InLine(NamedTuple):
@@ -72,7 +76,7 @@ class TaskStore:
         if not is_task_id(task_id):
             return None
         with self._database.read() as connection:
-            row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+            row = connection.execute(_BY_ID, {"task_id": task_id}).first()
         return None if row is None else to_task(row)
 
     def counts(self) -> dict[TaskState, int]:
