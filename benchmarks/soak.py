@@ -23,7 +23,7 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASS
 
 from benchmarks.soaking.chaos import Chaos
 from benchmarks.soaking.checks import Watch, amiss, broken, changed_since
-from benchmarks.soaking.clients import Client, Notes, catalogue
+from benchmarks.soaking.clients import POISON, Client, Notes, catalogue
 from benchmarks.soaking.stage import Stage
 from tests.e2e.server import Server, descendants, gone
 from tests.postgresql import Postgresql
@@ -136,7 +136,11 @@ def storm(
 def report(notes: Notes, chaos: Chaos, watch: Watch, arguments: argparse.Namespace) -> None:
     """Print the table of a soak."""
     ends = Counter(promise.end.get("status") for promise in notes.promises)
-    reasons = Counter(p.end["error"][:60] for p in notes.promises if p.end.get("error"))
+    reasons = Counter(
+        ("poison" if p.asked["prompt"] == POISON else "others", p.end["error"][:60])
+        for p in notes.promises
+        if p.end.get("error")
+    )
     attempts = Counter(promise.end.get("attempt") for promise in notes.promises)
     pictures = sum(len(promise.pictures) for promise in notes.promises)
     life = watch.longest_life()
@@ -146,7 +150,7 @@ def report(notes: Notes, chaos: Chaos, watch: Watch, arguments: argparse.Namespa
         *((name, str(count)) for name, count in sorted(chaos.done.items())),
         ("tasks accepted", str(len(notes.promises))),
         *((f"tasks {state}", str(count)) for state, count in sorted(ends.items())),
-        *((f"failed: {reason}…", str(count)) for reason, count in reasons.items()),
+        *((f"failed, {who}: {why}…", str(count)) for (who, why), count in reasons.items()),
         ("pictures, all equal to their solo runs unless said below", str(pictures)),
         ("tasks by attempts", ", ".join(f"{a}: {n}" for a, n in sorted(attempts.items()))),
         ("answers by status (0: none)", str(dict(sorted(notes.answers.items())))),

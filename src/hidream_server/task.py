@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-_TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: What the id of a task looks like: a UUID in its usual form.
+TASK_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def is_task_id(text: str) -> bool:
-    """Tell whether this may be the id of a task, a UUID in its usual form."""
-    return _TASK_ID.fullmatch(text) is not None
+    """Tell whether this may be the id of a task."""
+    return re.fullmatch(TASK_ID, text) is not None
 
 
 class TaskState(StrEnum):

@@ -1,5 +1,6 @@
 """What is decided, and refused, before anything is started."""
 
+import asyncio
 import importlib.util
 import logging
 import socket
@@ -291,3 +292,25 @@ def test_what_cannot_be_compiled_is_refused():
         decide(Settings(**DEMO, device_count=2, compile=True))
     serving = decide(Settings(**DEMO, device_count=2, compile=True, layout="cfg2"))
     assert serving.load_command(serving.layout, None).compile
+
+
+def test_answers_leave_at_once():
+    """A small answer after a small answer must not wait for the other side's acknowledgement."""
+
+    async def main() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            sock = writer.get_extra_info("socket")
+            accepted.set_result(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = bind("127.0.0.1", 0)
+        async with await asyncio.start_server(serve, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            no_delay = await asyncio.wait_for(accepted, 30)
+            writer.close()
+            await writer.wait_closed()
+        return no_delay
+
+    assert asyncio.run(main()) != 0

@@ -29,7 +29,6 @@ def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervi
 
     patient = PatientQueue(queue, "replicas")
     return Supervisor(
-        queue,
         patient,
         RunningTasks(
             patient,

@@ -75,7 +75,6 @@ class Stage:
         #: Of each layout, what its groups found out.
         self.learned: dict[str, Profile] = {}
         self.supervisor = Supervisor(
-            self.queue,
             patient,
             RunningTasks(patient, self.pictures, self.checkpoints, self.previews, self.outlook),
             self.new_group,

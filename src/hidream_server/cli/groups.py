@@ -31,11 +31,10 @@ def _supervisor(serving: Serving, stores: Stores, ids: tuple[int, ...]) -> Super
     settings = serving.settings
     groups = _Groups(serving, stores, ids)
     device = serving.devices.kind.name.upper()
-    patient = PatientQueue(stores.queue, stores.owner)
+    queue = PatientQueue(stores.queue, stores.owner)
     return Supervisor(
-        stores.queue,
-        patient,
-        RunningTasks(patient, stores.pictures, stores.checkpoints, stores.previews, stores.outlook),
+        queue,
+        RunningTasks(queue, stores.pictures, stores.checkpoints, stores.previews, stores.outlook),
         groups.new,
         LayoutLadder(_rungs(serving), settings.layout_tries, settings.layout_cool_down_s),
         Deadlines(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from hidream_server.errors import AlreadyRunningError, ConfigurationError, NotRunningError
+from hidream_server.store.whole_files import write_whole
 
 _PID_FILE = "server.pid"
 _NAME_FILE = "server.name"
@@ -75,11 +76,9 @@ def instance_name(data_dir: Path) -> str:
     """Return the name of whoever serves on a data directory; it outlives the process."""
     path = data_dir / _NAME_FILE
     if not path.exists():
-        # Whole or not at all: half a name would be another's, or nobody's.
-        unfinished = data_dir / f".{_NAME_FILE}.part"
         name = f"{socket.gethostname()[:40]}-{secrets.token_hex(6)}"
-        unfinished.write_text(name, encoding="utf-8")
-        unfinished.replace(path)
+        # Half a name would be another's, or nobody's.
+        write_whole(path, name.encode(), durable=True)
     return path.read_text(encoding="utf-8")
 
 

@@ -38,6 +38,15 @@ class PatientQueue:
         self._sleep = sleep
         self._give_up_at = math.inf
 
+    def listen(self, submitted: Callable[[], object], ended: Callable[[str], object]) -> None:
+        """Call these in the running event loop: after a submission, and after an end from outside.
+
+        The latter gets the id of the task.
+        """
+        loop = asyncio.get_running_loop()
+        self._queue.on_submit(lambda: loop.call_soon_threadsafe(submitted))
+        self._queue.on_end(lambda task_id: loop.call_soon_threadsafe(ended, task_id))
+
     def give_up_at(self, when: float) -> None:
         """Raise StoreUnavailableError, from then on, rather than wait."""
         self._give_up_at = when

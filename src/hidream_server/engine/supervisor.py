@@ -36,7 +36,6 @@ from hidream_server.ipc.messages import (
 )
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
-from hidream_server.queue.task_queue import TaskQueue
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +59,7 @@ class Supervisor:
 
     def __init__(
         self,
-        queue: TaskQueue,
-        patient: PatientQueue,
+        queue: PatientQueue,
         running: RunningTasks,
         new_group: Callable[[Layout], WorkerGroup],
         ladder: LayoutLadder,
@@ -73,13 +71,12 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
-        self._patient = patient
         self._running = running
         self._new_group = new_group
         self._ladder = ladder
         self._deadlines = deadlines
         self._learn = learn
-        self._admission = Admission(patient, running, max_running)
+        self._admission = Admission(queue, running, max_running)
         #: What people call one of the devices, and which this group has, for the log.
         self._device = device
         self._name = f"Worker group on {where}" if where else "Worker group"
@@ -106,9 +103,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
-        loop = asyncio.get_running_loop()
-        self._queue.on_submit(lambda: loop.call_soon_threadsafe(self._wake))
-        self._queue.on_end(lambda task_id: loop.call_soon_threadsafe(self._drop, task_id))
+        self._queue.listen(submitted=self._wake, ended=self._drop)
         try:
             while not self.stopping:
                 await self._one_group()
@@ -141,7 +136,7 @@ class Supervisor:
         bound = self._deadlines.drain_s if drain_s is None else drain_s
         stop_at = self._clock() + bound
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
-        self._patient.give_up_at(self._stop_at)
+        self._queue.give_up_at(self._stop_at)
         self._stopping.set()
         self._wake()
 
@@ -200,7 +195,7 @@ class Supervisor:
             return False
         if self._ladder.must_climb:
             return True
-        return await self._patient.is_idle()
+        return await self._queue.is_idle()
 
     def _drained(self) -> bool:
         if self._stop_at is None:

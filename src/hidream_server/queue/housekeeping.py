@@ -98,7 +98,7 @@ class Housekeeper:
         now, rules = self._clock(), self._rules
         excess = Excess(
             made_before=now - rules.pictures_s if rules.pictures_s else 0.0,
-            bytes=rules.pictures_bytes or float("inf"),
+            size_bytes=rules.pictures_bytes or float("inf"),
         )
         while expired := self._ended.expire(excess, now):
             # The rows say so before the files are gone: a link that is given leads to a file.

@@ -5,6 +5,8 @@ Knows bytes and names; what is in them is the ranks' business.
 
 from pathlib import Path
 
+from hidream_server.store.whole_files import drop_unfinished, write_whole
+
 
 def preview_key(task_id: str, image_index: int) -> str:
     return f"{task_id}_{image_index}"
@@ -16,17 +18,11 @@ class KeyedFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(".*.part"):
-            unfinished.unlink()
+        drop_unfinished(folder)
 
     def put(self, key: str, data: bytes) -> None:
         """Replace what is there; a file that a power cut spoils is only time lost."""
-        temporary = self._folder / f".{key}.part"
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(self._folder / key)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(self._folder / key, data)
 
     def get(self, key: str) -> bytes | None:
         try:

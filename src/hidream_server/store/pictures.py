@@ -3,13 +3,13 @@
 Names carry task, attempt and image, so that two attempts never write the same file.
 """
 
-import os
 import re
 from pathlib import Path
 
-_NAME = re.compile(
-    r"(?P<task>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})_(?P<attempt>\d+)_\d+\.png"
-)
+from hidream_server.store.whole_files import drop_unfinished, write_whole
+from hidream_server.task import TASK_ID
+
+_NAME = re.compile(rf"(?P<task>{TASK_ID})_(?P<attempt>\d+)_\d+\.png")
 
 
 def picture_name(task_id: str, attempt: int, image_index: int) -> str:
@@ -34,28 +34,11 @@ class PictureFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob(".*.part"):
-            unfinished.unlink()
+        drop_unfinished(folder)
 
     def put(self, name: str, data: bytes) -> None:
         """Write a picture; it is on the disk under its name when this returns."""
-        temporary = self._folder / f".{name}.part"
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
-        self._sync_names()
-
-    def _sync_names(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self._folder / name, data, durable=True)
 
     def path(self, name: str) -> Path | None:
         """Return the file of a picture, None if there is none or it leads out of the folder."""

@@ -25,7 +25,7 @@ class Excess:
     """Which pictures are too many: those made before a time, the oldest beyond so many bytes."""
 
     made_before: float
-    bytes: float
+    size_bytes: float
 
 
 class EndedTasks:
@@ -41,13 +41,13 @@ class EndedTasks:
             select(
                 tasks.c.id,
                 tasks.c.completed_at,
-                func.sum(tasks.c.picture_bytes).over(order_by=newest_first).label("bytes"),
+                func.sum(tasks.c.picture_bytes).over(order_by=newest_first).label("size_bytes"),
             )
             .where(_HAS_PICTURES)
             .subquery()
         )
         too_many = select(kept.c.id).where(
-            (kept.c.completed_at < excess.made_before) | (kept.c.bytes > excess.bytes)
+            (kept.c.completed_at < excess.made_before) | (kept.c.size_bytes > excess.size_bytes)
         )
         statement = (
             update(tasks)

@@ -20,7 +20,6 @@ from hidream_server.task import Task, TaskState, is_task_id, sources
 #: (task id, attempt): who may write about a running task.
 Claim = tuple[str, int]
 
-
 #: Made once: it is what clients that follow a task ask all the time.
 _BY_ID = select(tasks).where(tasks.c.id == bindparam("task_id"))
 

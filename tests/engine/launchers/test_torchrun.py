@@ -161,6 +161,19 @@ def test_output_without_end_does_no_harm(caplog):
     assert len(caplog.text) < 200_000
 
 
+def test_ranks_give_way_as_far_as_they_are_told_to(caplog):
+    program = "import os; print('niceness', os.nice(0)); raise SystemExit(3)"
+    mine = os.nice(0)
+    launcher = TorchrunLauncher(lambda _size: [sys.executable, "-c", program], niceness=3)
+
+    async def life() -> None:
+        await launcher.start(ORDER)
+        await launcher.wait()
+
+    asyncio.run(asyncio.wait_for(life(), 30))
+    assert f"niceness {mine + 3}" in caplog.text
+
+
 def test_an_end_of_our_own_making_is_no_error(caplog):
     launcher = run_in_place_of_ranks("import time; print('up', flush=True); time.sleep(60)")
 

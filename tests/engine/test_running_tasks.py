@@ -1,0 +1,57 @@
+"""Leases of what a group has on hand; the rest is tried with the supervisor."""
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+
+from hidream_server.engine.patient_queue import PatientQueue
+from hidream_server.engine.running_tasks import RunningTasks
+from hidream_server.ipc.messages import StepDone
+from hidream_server.queue.task_queue import LEASE_S
+from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.tasks import TaskStore
+from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
+
+
+@pytest.fixture
+def stage(tmp_path: Path):
+    """Two tasks on hand, the queue, and the clock of everything."""
+    database, clock = new_database(tmp_path / "tasks.db"), Clock(1000.0)
+    queue, outlook = new_queue(TaskStore(database), clock=clock), new_outlook(clock)
+    patient = PatientQueue(queue, "group", clock)
+    folders = [KeyedFiles(tmp_path / name) for name in ("checkpoints", "previews")]
+    running = RunningTasks(patient, PictureFolder(tmp_path / "p"), *folders, outlook, clock)
+    submit(queue, [params(num_inference_steps=100)] * 2)
+    tasks = [asyncio.run(patient.claim(math.inf))[0] for _ in range(2)]
+    for task in tasks:
+        running.add(task)
+    yield running, tasks, queue, clock
+    database.dispose()
+
+
+def test_a_task_that_waits_on_hand_keeps_its_lease_while_another_steps(stage):
+    running, (busy, waiting), queue, clock = stage
+    for step in range(1, 100):
+        clock.now += 1.0
+        who = {"task_id": busy.id, "attempt": busy.attempt}
+        asyncio.run(running.record(StepDone(**who, steps_done=step, rows=2, step_s=1.0)))
+        asyncio.run(running.beat())
+        assert queue.reap() == 0
+    assert clock.now - 1000.0 > 3 * LEASE_S
+    assert queue.get(busy.id).steps_done == 99
+    assert queue.get(waiting.id).steps_done == 0
+
+
+def test_a_lease_that_was_lost_is_dropped_once(stage):
+    running, (first, second), queue, clock = stage
+    queue.take_back("group")
+    [again] = queue.claim("another group", 1)
+    asyncio.run(running.beat())
+    assert len(running) == 0
+    assert sorted(running.take_dropped()) == sorted([(first.id, 1), (second.id, 1)])
+    clock.now += LEASE_S / 2
+    asyncio.run(running.beat())
+    assert queue.get(again.id).attempt == 2
