@@ -22,7 +22,7 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 from benchmarks.soaking.chaos import Chaos
-from benchmarks.soaking.checks import Watch, amiss, broken, changed_since
+from benchmarks.soaking.checks import Watch, amiss, broken, changed_since, left_running
 from benchmarks.soaking.clients import POISON, Client, Notes, catalogue
 from benchmarks.soaking.stage import Stage
 from tests.e2e.server import Server, descendants, gone
@@ -83,6 +83,7 @@ def soak(folder: Path, arguments: argparse.Namespace, stack: ExitStack) -> list[
                 break
             time.sleep(1)
         stage.server.stop()
+        troubles += [f"still running: {it}" for it in left_running(stage.disk.folder)]
         # Without its database it does not start: whoever looks after it tries again.
         troubles += [
             f"the server ended with {code}: {last}"

@@ -55,6 +55,16 @@ def amiss(data: Path, temporary: Path, stage: Stage, promises: Sequence[Promise]
     return [name for name in found if "torchinductor" not in name]
 
 
+def left_running(folder: Path) -> list[str]:
+    """Return the processes of any life of the server that still run, but for the database's."""
+    found = []
+    for process in psutil.process_iter(["pid", "name", "cmdline"]):
+        with suppress(psutil.Error):
+            if process.info["name"] != "postgres" and str(folder) in str(process.environ()):
+                found.append(f"{process.pid} {' '.join(process.info['cmdline'])[:80]}")
+    return found
+
+
 @dataclass
 class Sample:
     """One process at one time."""

@@ -66,6 +66,19 @@ def test_a_killed_server_takes_its_ranks_along_and_its_tasks_up_again(
     assert victim.stop() == 0
 
 
+def test_a_killed_server_takes_along_even_a_rank_that_stands_still(
+    new_server: Callable[..., Server],
+) -> None:
+    victim = new_server()
+    victim.start()
+    victim.wait_for("/readyz")
+    [rank] = victim.ranks()
+    family = descendants(victim.process.pid)
+    os.kill(rank, signal.SIGSTOP)
+    victim.kill()
+    assert gone(family)
+
+
 def test_a_stopped_rank_is_found_by_the_step_deadline(
     server: Server, new_server: Callable[..., Server]
 ) -> None:

@@ -67,7 +67,7 @@ def build_command(project: Project, params: TaskParams, layout: Layout, folder: 
 
 def _start(layout: Layout) -> list[str]:
     # Agent and ranks are started through a module that ends each with its parent.
-    bound = ("-m", "hidream_server.project.bound")
+    bound = ("-m", "hidream_server.ipc.bound")
     if layout.ranks == 1:
         return [sys.executable, *bound, SCRIPT]
     return [

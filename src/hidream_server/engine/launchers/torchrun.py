@@ -136,7 +136,9 @@ def torchrun_command(size: int, module: str = "hidream_server.worker") -> list[s
     # An explicit loopback rendezvous: --standalone looks the host name up, which may hang.
     return [
         sys.executable,
-        *("-m", "torch.distributed.run"),
+        # A rank that stands still does not see that the server is gone: it dies with its agent,
+        # and so that must die with the server.
+        *("-m", "hidream_server.ipc.bound", "-m", "torch.distributed.run"),
         *("--nnodes", "1", "--nproc-per-node", str(size), "--max-restarts", "0"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
         *("--local-addr", "127.0.0.1", "--monitor-interval", "0.2"),
