@@ -227,7 +227,7 @@ def test_a_database_that_fails_is_500_on_every_route_that_needs_it(client, queue
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error on /dev/sda1")
 
-    for verb in ("get", "counts", "submit"):
+    for verb in ("get", "find", "counts", "submit"):
         monkeypatch.setattr(queue, verb, fail)
     answers = [
         client.get("/status/x"),

@@ -190,7 +190,7 @@ def test_a_database_that_is_away_is_503_and_says_when_to_come_again(
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailableError
 
-    for verb in ("insert", "earlier", "get", "counts"):
+    for verb in ("insert", "earlier", "find", "counts"):
         monkeypatch.setattr(store, verb, away)
     response = client.request(method, path, json=BODY if method == "POST" else None)
     error = error_of(response, 503)
@@ -206,7 +206,7 @@ def test_expired_pictures_are_410_and_the_status_says_so(client, store, complete
     task = completed()
     url = client.get(f"/status/{task.id}").json()["result_urls"][0]
     gone = replace(task, expired_at=5.0)
-    monkeypatch.setattr(store, "get", lambda _id: gone)
+    monkeypatch.setattr(store, "find", lambda _ids: [gone])
     for path in (url, f"/download/{task.id}"):
         assert error_of(client.get(path), 410)["code"] == "picture_expired"
     status = client.get(f"/status/{task.id}").json()

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from hidream_server.task import InferType, Priority, Task, TaskState, is_task_id
+from hidream_server.api.following import Followed
+from hidream_server.task import InferType, Priority, TaskState, is_task_id
 
 #: Control characters other than tab and line ends, and lone surrogates, which no file can carry.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -117,9 +118,8 @@ class StatusAnswer(BaseModel):
     timings: dict[str, float] | None = Field(description="Seconds by stage, for Profiling.")
 
     @classmethod
-    def of(
-        cls, task: Task, base_url: str, estimate_s: float | None, position: int | None
-    ) -> "StatusAnswer":
+    def of(cls, followed: Followed, base_url: str) -> "StatusAnswer":
+        task, left_s = followed.task, followed.seconds_left
         expired = task.expired_at is not None
         profiling = task.params.infer_type is InferType.PROFILING
         return cls(
@@ -127,8 +127,8 @@ class StatusAnswer(BaseModel):
             requestId=task.id,
             status=task.state,
             progress=task.progress,
-            estimated_time=None if estimate_s is None else tenths(estimate_s),
-            queue_position=position,
+            estimated_time=None if left_s is None else tenths(left_s),
+            queue_position=followed.position,
             result_urls=[] if expired else [f"{base_url}/images/{name}" for name in task.pictures],
             pictures_expired=expired,
             error=task.error,

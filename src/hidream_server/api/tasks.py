@@ -1,9 +1,11 @@
 """Submit tasks, ask how they are doing, cancel them."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 
+from hidream_server.api.following import FollowingDep
 from hidream_server.api.schemas import (
     BatchRequest,
     ErrorAnswer,
@@ -11,10 +13,10 @@ from hidream_server.api.schemas import (
     StatusAnswer,
     SubmitAnswer,
 )
-from hidream_server.api.services import Services, ServicesDep, base_url
+from hidream_server.api.services import ServicesDep, base_url
 from hidream_server.api.submission import accept
-from hidream_server.errors import TaskEndedError, TaskNotFoundError
-from hidream_server.task import Task, TaskState
+from hidream_server.errors import TaskEndedError
+from hidream_server.task import TaskState
 
 router = APIRouter(tags=["tasks"])
 
@@ -57,42 +59,31 @@ def batch_submit(
 
 
 @router.get("/status/{task_id}")
-def status(task_id: str, request: Request, services: ServicesDep) -> StatusAnswer:
+async def status(
+    task_id: str, request: Request, services: ServicesDep, following: FollowingDep
+) -> StatusAnswer:
     """Say how a task is doing, and where its pictures are."""
-    return _status(services, _task(services, task_id), request)
+    return StatusAnswer.of(await following.look(task_id), base_url(request, services.settings))
 
 
 @router.post("/tasks/{task_id}/cancel")
 @router.delete("/tasks/{task_id}")
-def cancel(task_id: str, request: Request, services: ServicesDep) -> StatusAnswer:
+async def cancel(
+    task_id: str, request: Request, services: ServicesDep, following: FollowingDep
+) -> StatusAnswer:
     """Cancel a task: a queued one at once, a running one before its next step.
 
     Doing so again changes nothing; a task that has completed or failed stays what it is.
     """
-    services.queue.cancel(task_id)
-    task = _task(services, task_id)
-    if task.state is not TaskState.CANCELLED:
-        raise TaskEndedError(f"Task {task_id} is {task.state}; it can no longer be cancelled.")
-    return _status(services, task, request)
+    await asyncio.to_thread(services.queue.cancel, task_id)
+    found = await following.look(task_id)
+    if found.task.state is not TaskState.CANCELLED:
+        raise TaskEndedError(
+            f"Task {task_id} is {found.task.state}; it can no longer be cancelled."
+        )
+    return StatusAnswer.of(found, base_url(request, services.settings))
 
 
 def _client(request: Request) -> str:
     """Return whom a task belongs to: until there are keys, an address."""
     return request.client.host if request.client else ""
-
-
-def _task(services: Services, task_id: str) -> Task:
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
-    return task
-
-
-def _status(services: Services, task: Task, request: Request) -> StatusAnswer:
-    prospects = services.queue.prospects
-    return StatusAnswer.of(
-        task,
-        base_url(request, services.settings),
-        prospects.seconds_left(task),
-        prospects.position(task),
-    )

@@ -112,7 +112,8 @@ class Housekeeper:
         """Delete files that no task owns any more, or ever did."""
         names = [name for name in self._pictures.names() if task_of(name)]
         checkpoints = self._checkpoints.names()
-        tasks = self._ended.of(sorted({*checkpoints, *(task_of(name) or "" for name in names)}))
+        owners = sorted({*checkpoints, *(task_of(name) or "" for name in names)})
+        tasks = {task.id: task for task in self._queue.find(owners)}
         useless = [name for name in names if not _owns(tasks.get(task_of(name) or ""), name)]
         for name in useless:
             self._pictures.drop(name)

@@ -144,6 +144,10 @@ class TaskQueue:
     def get(self, task_id: str) -> Task | None:
         return self._store.get(task_id)
 
+    def find(self, task_ids: Sequence[str]) -> list[Task]:
+        """Return those of these tasks that there are."""
+        return self._store.find(task_ids)
+
     def counts(self) -> dict[TaskState, int]:
         return self._store.counts()
 

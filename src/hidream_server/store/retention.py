@@ -3,7 +3,6 @@
 Knows nothing of files, nor of why one goes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
@@ -13,7 +12,7 @@ from hidream_server.store.rows import to_task
 from hidream_server.store.tables import tasks
 from hidream_server.task import Task, TaskState
 
-#: So many rows are asked for or changed at once.
+#: So many rows are changed at once.
 _AT_ONCE = 500
 
 _ENDED = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
@@ -65,13 +64,3 @@ class EndedTasks:
         )
         with self._database.write() as connection:
             return connection.execute(statement).rowcount
-
-    def of(self, task_ids: Sequence[str]) -> dict[str, Task]:
-        """Return those of these tasks that there are, by id."""
-        found = {}
-        with self._database.read() as connection:
-            for start in range(0, len(task_ids), _AT_ONCE):
-                part = task_ids[start : start + _AT_ONCE]
-                for row in connection.execute(select(tasks).where(tasks.c.id.in_(part))):
-                    found[row.id] = to_task(row)
-        return found

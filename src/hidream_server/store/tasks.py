@@ -21,7 +21,9 @@ from hidream_server.task import Task, TaskState, is_task_id, sources
 Claim = tuple[str, int]
 
 #: Made once: it is what clients that follow a task ask all the time.
-_BY_ID = select(tasks).where(tasks.c.id == bindparam("task_id"))
+_BY_IDS = select(tasks).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
+#: So many are asked for at once.
+_AT_ONCE = 500
 
 
 class InLine(NamedTuple):
@@ -72,11 +74,17 @@ class TaskStore:
             check(Backlog(connection, new[0].client, new[0].created_at))
 
     def get(self, task_id: str) -> Task | None:
-        if not is_task_id(task_id):
-            return None
+        return next(iter(self.find([task_id])), None)
+
+    def find(self, task_ids: Sequence[str]) -> list[Task]:
+        """Return those of these tasks that there are."""
+        known = [task_id for task_id in task_ids if is_task_id(task_id)]
+        found: list[Task] = []
         with self._database.read() as connection:
-            row = connection.execute(_BY_ID, {"task_id": task_id}).first()
-        return None if row is None else to_task(row)
+            for start in range(0, len(known), _AT_ONCE):
+                query = _BY_IDS, {"task_ids": known[start : start + _AT_ONCE]}
+                found += map(to_task, connection.execute(*query))
+        return found
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state."""
