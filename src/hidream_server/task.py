@@ -26,7 +26,10 @@ class TaskState(StrEnum):
     @property
     def is_open(self) -> bool:
         """The task has not ended."""
-        return self in (TaskState.QUEUED, TaskState.PROCESSING)
+        return self in OPEN
+
+
+OPEN = (TaskState.QUEUED, TaskState.PROCESSING)
 
 
 #: The one table of legal transitions. processing → queued is a task handed back.

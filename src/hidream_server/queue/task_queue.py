@@ -17,7 +17,10 @@ from hidream_server.errors import ClientQueueFullError, QueueFullError
 from hidream_server.logs import log_context
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.prospects import Prospects
-from hidream_server.store.tasks import Claim, TaskStore
+from hidream_server.store.history import History
+from hidream_server.store.reading import Wanted
+from hidream_server.store.statements import Claim
+from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
 
 logger = logging.getLogger(__name__)
@@ -144,6 +147,20 @@ class TaskQueue:
     def get(self, task_id: str) -> Task | None:
         return self._store.get(task_id)
 
+    def page(self, wanted: Wanted, before: int | None, count: int) -> tuple[list[Task], int | None]:
+        """Return a page of the tasks, the latest first, and where the next one begins."""
+        return self._store.page(wanted, before, count)
+
+    def delete(self, task_id: str) -> Task | None:
+        """Delete a task, cancelled if it has not ended; return it as it was."""
+        self.cancel(task_id)
+        return self._store.delete(task_id, self._clock())
+
+    @property
+    def history(self) -> History:
+        """What happened to its tasks."""
+        return self._store.history
+
     def find(self, task_ids: Sequence[str]) -> list[Task]:
         """Return those of these tasks that there are."""
         return self._store.find(task_ids)
@@ -161,9 +178,14 @@ class TaskQueue:
         now = self._clock()
         return self._store.claim(owner, count, now, LEASE_S, due_before, most_running)
 
-    def beat(self, steps_done: Mapping[Claim, int]) -> set[Claim]:
-        """Keep claims, and record their progress; return those that have been taken away."""
-        return self._store.beat(steps_done, self._clock() + LEASE_S)
+    def beat(
+        self, steps_done: Mapping[Claim, int], previews: Sequence[tuple[Claim, int]] = ()
+    ) -> set[Claim]:
+        """Keep claims, record their progress, and of which images there are new previews.
+
+        Returns those that have been taken away.
+        """
+        return self._store.beat(steps_done, self._clock(), LEASE_S, previews)
 
     def complete(
         self,
@@ -177,9 +199,9 @@ class TaskQueue:
     def fail(self, claim: Claim, reason: str) -> bool:
         return self._store.fail(claim, self._clock(), reason)
 
-    def hand_back(self, claim: Claim) -> bool:
+    def hand_back(self, claim: Claim, reason: str) -> bool:
         """Queue a task again that was not at fault."""
-        return self._store.release(claim, crashed=False)
+        return self._store.release(claim, self._clock(), crashed=False, reason=reason)
 
     def crashed(self, task: Task, reason: str) -> TaskState | None:
         """Queue a task again that was running when its group went down, or fail it at last.
@@ -188,7 +210,8 @@ class TaskQueue:
         """
         claim = (task.id, task.attempt)
         if task.crashes + 1 < self._max_crashes:
-            return TaskState.QUEUED if self._store.release(claim, crashed=True) else None
+            released = self._store.release(claim, self._clock(), crashed=True, reason=reason)
+            return TaskState.QUEUED if released else None
         failed = self._store.fail(
             claim,
             self._clock(),
@@ -199,7 +222,7 @@ class TaskQueue:
 
     def take_back(self, owner: str) -> int:
         """Queue again what a former life of this worker group's owner left running."""
-        return self._store.take_back(owner)
+        return self._store.take_back(owner, self._clock())
 
     def reap(self) -> int:
         """Queue again what is running under a lease that has run out; return how many tasks."""

@@ -55,3 +55,19 @@ tasks = Table(
     Index("tasks_by_request", "client", "request_key", "request_index", unique=True),
     Index("tasks_by_client", "client", "created_at"),
 )
+
+#: What happened to tasks.
+history = Table(
+    "history",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("task_id", String(36), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    #: An attempt, a step of how many, a reason.
+    Column("about", JSON, nullable=False),
+    Index("history_by_task", "task_id", "number"),
+    # Numbers of what was deleted are not given again.
+    sqlite_autoincrement=True,
+)
