@@ -125,6 +125,10 @@ class TaskCancelledError(RequestError):
     """The task was cancelled; it has no picture."""
 
 
+class TaskNotRetryableError(RequestError):
+    """Only a task that failed or was cancelled can be tried again."""
+
+
 class TaskEndedError(RequestError):
     """The task has ended; it can no longer be cancelled."""
 

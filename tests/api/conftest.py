@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from hidream_server.api.app import create_app
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
@@ -56,16 +58,18 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
 
 @pytest.fixture
 def services(tmp_path: Path, model, engine: Engine, store: TaskStore) -> Services:
-    settings = Settings()
+    settings, queue = Settings(), new_queue(store)
     return Services(
         settings=settings,
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        queue=new_queue(store),
+        queue=queue,
         pictures=PictureFolder(tmp_path / "pictures"),
         previews=KeyedFiles(tmp_path / "previews"),
         health=lambda: engine.now,
+        following=Following(queue),
+        feed=Feed(queue.history),
     )
 
 
@@ -91,12 +95,14 @@ def client_with(services: Services, store: TaskStore) -> Callable[..., TestClien
     def make(variant: str | None = None, **options: Any) -> TestClient:
         settings = Settings(**options)
         model = replace(services.model, variant=variant) if variant else services.model
+        queue = new_queue(store, bounds=Bounds.of(settings))
         other = replace(
             services,
             settings=settings,
             model=model,
             limits=Limits(settings, model),
-            queue=new_queue(store, bounds=Bounds.of(settings)),
+            queue=queue,
+            following=Following(queue),
         )
         return TestClient(create_app(other), raise_server_exceptions=False)
 

@@ -10,7 +10,8 @@ ROUTES = {
     *(("post", "/submit"), ("post", "/batch_submit"), ("get", "/status/{task_id}")),
     *(("get", "/download/{task_id}"), ("get", "/images/{name}"), ("get", "/preview/{task_id}")),
     ("post", "/tasks/{task_id}/cancel"),
-    ("delete", "/tasks/{task_id}"),
+    *(("get", "/tasks"), ("get", "/tasks/{task_id}"), ("delete", "/tasks/{task_id}")),
+    *(("post", "/tasks/{task_id}/retry"), ("get", "/tasks/{task_id}/events"), ("get", "/events")),
 }
 
 

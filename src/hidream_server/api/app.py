@@ -6,9 +6,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from hidream_server import __version__
-from hidream_server.api import health, images, tasks
+from hidream_server.api import events, health, images, listing, tasks
 from hidream_server.api.errors import handle_errors
-from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
@@ -23,8 +22,7 @@ def create_app(services: Services) -> FastAPI:
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
     )
     app.state.services = services
-    app.state.following = Following(services.queue)
-    for router in (tasks.router, images.router, health.router):
+    for router in (tasks.router, listing.router, events.router, images.router, health.router):
         app.include_router(router)
     handle_errors(app)
     _document_limits(app, services.limits)

@@ -31,6 +31,7 @@ from hidream_server.errors import (
     TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
+    TaskNotRetryableError,
 )
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskFailedError: 409,
     TaskCancelledError: 409,
     TaskEndedError: 409,
+    TaskNotRetryableError: 409,
     PictureExpiredError: 410,
     RequestReusedError: 422,
     OverloadError: 429,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.engine.health import EngineHealth
@@ -28,6 +30,9 @@ class Services:
     pictures: PictureFolder
     previews: KeyedFiles
     health: Callable[[], EngineHealth]
+    #: How tasks are doing, and what happens to them, for all who ask at once.
+    following: Following
+    feed: Feed
 
 
 async def _services(request: Request) -> Services:

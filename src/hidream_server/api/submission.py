@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from hidream_server.api.schemas import GenerationRequest, SubmitAnswer, tenths
 from hidream_server.api.services import Services
-from hidream_server.errors import FieldProblem, InvalidRequestError
+from hidream_server.errors import FieldProblem, InvalidRequestError, TaskNotRetryableError
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.task import Task
+from hidream_server.task import Task, TaskState
 
 
 def accept(
@@ -40,6 +40,22 @@ def accept(
         return [_answer(queue.prospects, task, "Accepted before") for task in known]
     tasks = _submit(queue, drafts, key, batch)
     return [_answer(queue.prospects, task, "Accepted") for task in tasks]
+
+
+def accept_again(services: Services, task: Task, client: str, key: str | None) -> SubmitAnswer:
+    """Accept a task once more that failed or was cancelled: a new one that asks for the same."""
+    if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
+        raise TaskNotRetryableError(
+            f"Task {task.id} is {task.state}; only one that failed or was cancelled can be tried"
+            " again."
+        )
+    queue = services.queue
+    [draft] = queue.draft([task.params], client)
+    draft = replace(draft, digest=hashlib.sha256(f"again: {task.id}".encode()).hexdigest())
+    if key is not None and (known := queue.earlier([draft], key)):
+        return _answer(queue.prospects, known[0], "Accepted before")
+    [again] = _submit(queue, [draft], key, batch=False)
+    return _answer(queue.prospects, again, "Accepted")
 
 
 def _known_by(draft: Task, request: GenerationRequest) -> Task:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import uvicorn
 
 from hidream_server.api.app import create_app
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
@@ -72,6 +74,8 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         pictures=stores.pictures,
         previews=stores.previews,
         health=lambda: engine.health,
+        following=Following(stores.queue),
+        feed=Feed(stores.queue.history),
     )
     http = _Http(
         uvicorn.Config(
@@ -86,7 +90,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
     try:
-        await _run(serving, http, engine, listener, startup)
+        await _run(serving, http, engine, services.feed, listener, startup)
     finally:
         keeping.cancel()
         stores.database.dispose()
@@ -96,6 +100,7 @@ async def _run(
     serving: Serving,
     http: uvicorn.Server,
     engine: Replicas,
+    feed: Feed,
     listener: socket.socket,
     startup: logging.Handler,
 ) -> None:
@@ -108,6 +113,7 @@ async def _run(
     engine.stop()
     await asyncio.wait((working,))
     starting.cancel()
+    await feed.close()
     http.should_exit = True
     await answering
     working.result()

@@ -67,7 +67,8 @@ class TaskQueue:
 
     def draft(self, requests: Sequence[TaskParams], client: str = "") -> list[Task]:
         """Return the tasks that these would be, if submitted now; nothing is kept."""
-        now = self._clock()
+        # In whole microseconds, as answers say it: so it can be asked for.
+        now = round(self._clock(), 6)
         return [self._draft(params, client[:_CLIENT_CHARS], now) for params in requests]
 
     def _draft(self, params: TaskParams, client: str, now: float) -> Task:
