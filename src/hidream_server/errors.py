@@ -60,6 +60,10 @@ class NotRunningError(ConfigurationError):
     """No server runs on this data directory."""
 
 
+class KeyNotFoundError(HiDreamError):
+    """There is no such API key."""
+
+
 class TorchMissingError(ConfigurationError):
     """PyTorch is not installed in this environment."""
 
@@ -107,6 +111,14 @@ class InvalidRequestError(RequestError):
     def __init__(self, problems: list[FieldProblem]) -> None:
         self.problems = problems
         super().__init__("; ".join(f"{p.field}: {p.allowed}" for p in problems))
+
+
+class UnauthorizedError(RequestError):
+    """This takes an API key, as Authorization: Bearer KEY or X-API-Key: KEY."""
+
+
+class ForbiddenError(RequestError):
+    """This takes an API key with the scope admin."""
 
 
 class TaskNotFoundError(RequestError):

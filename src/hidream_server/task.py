@@ -128,6 +128,10 @@ class Task:
     created_at: float
     #: Whom it belongs to, for fair shares.
     client: str = ""
+    #: Its client's share of the service, beside clients that have 1.
+    weight: float = 1.0
+    #: So many tasks of its client may run at once; 0: no bound.
+    max_running: int = 0
     #: Of the request that it was asked for with, by which a repetition is known.
     digest: str = ""
     #: The queue's order: when it counts as submitted, and later the more work it is.

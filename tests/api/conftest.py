@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from hidream_server.api.app import create_app
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
@@ -22,7 +23,9 @@ from hidream_server.model_directory.reading import describe
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.database import Database
 from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task
@@ -50,14 +53,25 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[TaskStore]:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = new_database(tmp_path / "tasks.db")
-    yield TaskStore(database)
+    yield database
     database.dispose()
 
 
 @pytest.fixture
-def services(tmp_path: Path, model, engine: Engine, store: TaskStore) -> Services:
+def store(database: Database) -> TaskStore:
+    return TaskStore(database)
+
+
+@pytest.fixture
+def keys(database: Database) -> KeyStore:
+    """Return the server's keys; none at first, so that everything is open."""
+    return KeyStore(database)
+
+
+@pytest.fixture
+def services(tmp_path: Path, model, engine: Engine, store: TaskStore, keys: KeyStore) -> Services:
     settings, queue = Settings(), new_queue(store)
     return Services(
         settings=settings,
@@ -70,6 +84,8 @@ def services(tmp_path: Path, model, engine: Engine, store: TaskStore) -> Service
         health=lambda: engine.now,
         following=Following(queue),
         feed=Feed(queue.history),
+        keyring=Keyring(keys),
+        signer=LinkSigner(b"a secret", 3600.0),
     )
 
 

@@ -11,6 +11,7 @@ from fastapi.sse import ServerSentEvent
 
 from hidream_server.api import events
 from hidream_server.api.events import _of_all, _of_task, _Told
+from hidream_server.api.links import Links
 from hidream_server.api.streaming import stream, with_silences
 from hidream_server.queue.housekeeping import HISTORY_S
 from tests.api.support import problem_of
@@ -90,7 +91,7 @@ def test_a_queued_task_says_where_it_stands_and_how_it_comes_nearer(services, qu
     first, task = submit(queue, [params(), params(seed=2)])
 
     async def follow() -> list[ServerSentEvent]:
-        told = _Told(services, "http://here")
+        told = _Told(services, Links("http://here"))
         followed = await services.following.look(task.id)
         async with aclosing(_of_task(told, followed, 0)) as coming:
             heard = await take(coming, 1)
@@ -114,7 +115,7 @@ def test_a_new_preview_says_where_it_is(services, queue):
 
     async def follow() -> list[ServerSentEvent]:
         followed = await services.following.look(task.id)
-        async with aclosing(_of_task(_Told(services, "http://here"), followed, 0)) as coming:
+        async with aclosing(_of_task(_Told(services, Links("http://here")), followed, 0)) as coming:
             return await take(coming, 5)
 
     preview = asyncio.run(follow())[-1]
@@ -128,7 +129,7 @@ def test_all_tasks_are_told_in_one_stream_and_a_client_sees_its_own(services, qu
     [other] = submit(queue, [params()], "other")
 
     async def follow(client: str | None, count: int) -> list[ServerSentEvent]:
-        async with aclosing(_of_all(_Told(services, ""), 0, client)) as coming:
+        async with aclosing(_of_all(_Told(services, Links("")), 0, client)) as coming:
             return await take(coming, count)
 
     assert [e.data["task_id"] for e in asyncio.run(follow(None, 2))] == [mine.id, other.id]
@@ -141,7 +142,7 @@ def test_a_stream_ends_with_a_word_when_the_server_stops(services, queue):
     [task] = submit(queue, [params()])
 
     async def follow(which: str) -> list[ServerSentEvent]:
-        told = _Told(services, "")
+        told = _Told(services, Links(""))
         followed = await services.following.look(task.id)
         coming = _of_task(told, followed, 0) if which == "one" else _of_all(told, 0, None)
         async with aclosing(coming):

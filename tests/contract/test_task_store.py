@@ -5,7 +5,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from hypothesis import HealthCheck
@@ -22,28 +21,16 @@ from hypothesis.strategies import integers
 
 from hidream_server.errors import OverloadError, RequestReusedError
 from hidream_server.store.backlog import Backlog
-from hidream_server.store.database import Database, open_postgresql
+from hidream_server.store.database import Database
 from hidream_server.store.reading import InLine
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import TRANSITIONS, Task, TaskParams, TaskState
-from tests.postgresql import Postgresql
-from tests.support import new_database, params
+from tests.support import params
 
 #: Opens the same database again, as another process or the next run of the server would.
 Open = Callable[[], TaskStore]
 
 LEASE_S = 30.0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_databases(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Callable[[], Database]]:
-    """Make an empty database; return a function that opens it, as often as it is called."""
-    if request.param == "sqlite":
-        return lambda: partial(new_database, tmp_path_factory.mktemp("store") / "tasks.db")
-    postgresql: Postgresql = request.getfixturevalue("postgresql")
-    return lambda: partial(open_postgresql, postgresql.new_database())
 
 
 @pytest.fixture
@@ -441,15 +428,26 @@ def test_what_is_due_late_is_left_unless_its_client_has_nothing_running(store: T
 
 
 def test_no_client_has_more_running_than_it_may(store: TaskStore):
-    greedy = [replace(new_task(), client="greedy", due=due) for due in (1.0, 2.0, 3.0)]
+    greedy = [
+        replace(new_task(), client="greedy", due=due, max_running=2) for due in (1.0, 2.0, 3.0)
+    ]
     modest = replace(new_task(), client="modest", due=9.0)
     store.insert(greedy)
     store.insert([modest])
-    claimed = store.claim("g", 4, 100.0, LEASE_S, most_running=2)
+    claimed = store.claim("g", 4, 100.0, LEASE_S)
     assert [task.id for task in claimed] == [greedy[0].id, greedy[1].id, modest.id]
-    assert store.claim("g", 4, 100.0, LEASE_S, most_running=2) == []
+    assert store.claim("g", 4, 100.0, LEASE_S) == []
     assert store.complete(claim_of(claimed[0]), 150.0, [], {})
-    assert [t.id for t in store.claim("g", 4, 160.0, LEASE_S, most_running=2)] == [greedy[2].id]
+    assert [t.id for t in store.claim("g", 4, 160.0, LEASE_S)] == [greedy[2].id]
+
+
+def test_a_client_of_more_weight_has_more_running(store: TaskStore):
+    heavy = [replace(new_task(), client="heavy", due=5.0, weight=2.0) for _ in range(4)]
+    light = [replace(new_task(), client="light", due=1.0) for _ in range(4)]
+    store.insert(heavy)
+    store.insert(light)
+    claimed = [store.claim("g", 1, 100.0, LEASE_S)[0].client for _ in range(6)]
+    assert claimed == ["light", "heavy", "heavy", "light", "heavy", "heavy"]
 
 
 # Submissions that come again

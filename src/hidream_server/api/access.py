@@ -7,16 +7,18 @@ from fastapi import Depends, Request
 
 from hidream_server.api.following import Followed, FollowingDep
 from hidream_server.errors import TaskNotFoundError
+from hidream_server.keys import ApiKey
 from hidream_server.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """One who asks; until there are keys, all are known by their addresses and may do all."""
+    """One who asks; where there are no keys, all are known by their addresses and may do all."""
 
     #: Whose the tasks are that it submits.
     client: str
     is_admin: bool = True
+    key: ApiKey | None = None
 
     @property
     def sees_only(self) -> str | None:
@@ -27,8 +29,13 @@ class Caller:
         return self.sees_only in (None, task.client)
 
 
+#: Who need not say who it is: it asks what all may know, or has a link that was signed for it.
+ANYBODY = Caller(client="")
+
+
 async def _caller(request: Request) -> Caller:
-    return Caller(client=request.client.host if request.client else "")
+    caller: Caller = request.state.caller
+    return caller
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]

@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from hidream_server import __version__
 from hidream_server.api import events, health, images, listing, tasks
 from hidream_server.api.errors import handle_errors
+from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
@@ -25,6 +26,7 @@ def create_app(services: Services) -> FastAPI:
     for router in (tasks.router, listing.router, events.router, images.router, health.router):
         app.include_router(router)
     handle_errors(app)
+    app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
     _document_limits(app, services.limits)
     return app
 

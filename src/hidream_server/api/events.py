@@ -6,15 +6,16 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import ServerSentEvent
 
 from hidream_server.api.access import CallerDep, FollowedDep
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Followed, Following
+from hidream_server.api.links import Links
 from hidream_server.api.schemas import StatusAnswer, tenths
-from hidream_server.api.services import Services, ServicesDep, base_url
+from hidream_server.api.services import LinksDep, Services, ServicesDep
 from hidream_server.api.streaming import stream, with_silences
 from hidream_server.errors import TaskNotFoundError
 from hidream_server.store.history import Entry, Happened
@@ -38,7 +39,7 @@ LastEventId = Annotated[
 @router.get("/tasks/{task_id}/events", response_class=StreamingResponse, responses=_STREAM)
 async def task_events(
     followed: FollowedDep,
-    request: Request,
+    links: LinksDep,
     services: ServicesDep,
     last_event_id: LastEventId = None,
 ) -> Response:
@@ -52,19 +53,19 @@ async def task_events(
         past = await asyncio.to_thread(services.queue.history.after, after, 1, task.id)
         if not past and last_event_id is not None:
             return Response(status_code=204)
-    told = _Told(services, base_url(request, services.settings))
+    told = _Told(services, links)
     return stream(_of_task(told, followed, after))
 
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def all_events(
     caller: CallerDep,
-    request: Request,
+    links: LinksDep,
     services: ServicesDep,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Stream what happens to all tasks that you may see, from now on or from the last event on."""
-    told = _Told(services, base_url(request, services.settings))
+    told = _Told(services, links)
     return stream(_of_all(told, last_event_id, caller.sees_only))
 
 
@@ -110,11 +111,11 @@ async def _of_task(
 class _Told:
     """Entries of the history as events for one client."""
 
-    def __init__(self, services: Services, base: str) -> None:
+    def __init__(self, services: Services, links: Links) -> None:
         self.feed: Feed = services.feed
         self.following: Following = services.following
         self._history = services.queue.history
-        self._base = base
+        self._links = links
 
     async def has_past(self, task_id: str) -> bool:
         """Tell whether anything is known of what happened to a task."""
@@ -134,7 +135,7 @@ class _Told:
         """Say what is not in the history: where a task stands now, where its pictures are."""
         if entry.what is Happened.PREVIEW:
             index = entry.about["image_index"]
-            return {"url": f"{self._base}/preview/{entry.task_id}?image_index={index}"}
+            return {"url": self._links.preview(entry.task_id, index)}
         if entry.what not in (Happened.QUEUED, Happened.COMPLETED):
             return {}
         try:
@@ -146,7 +147,7 @@ class _Told:
         return _waiting(followed) if followed.task.state is TaskState.QUEUED else {}
 
     def status(self, followed: Followed) -> dict[str, Any]:
-        return StatusAnswer.of(followed, self._base).model_dump(mode="json")
+        return StatusAnswer.of(followed, self._links).model_dump(mode="json")
 
 
 def _waiting(followed: Followed) -> dict[str, Any]:

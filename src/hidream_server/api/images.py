@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 
+from hidream_server.api.access import CallerDep, FollowedDep
 from hidream_server.api.services import Services, ServicesDep
 from hidream_server.errors import (
     PictureExpiredError,
@@ -14,7 +15,6 @@ from hidream_server.errors import (
     TaskCancelledError,
     TaskFailedError,
     TaskNotFinishedError,
-    TaskNotFoundError,
 )
 from hidream_server.store.keyed_files import preview_key
 from hidream_server.store.pictures import task_of
@@ -26,44 +26,40 @@ _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
 
 @router.get("/download/{task_id}", response_class=FileResponse, responses=_PNG)
-def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileResponse:
+def download(followed: FollowedDep, services: ServicesDep, image_index: int = 0) -> FileResponse:
     """Return one picture of a task as a file to keep."""
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
+    task = followed.task
     if task.state is TaskState.FAILED:
-        raise TaskFailedError(f"Task {task_id} failed: {task.error}")
+        raise TaskFailedError(f"Task {task.id} failed: {task.error}")
     if task.state is TaskState.CANCELLED:
-        raise TaskCancelledError(f"Task {task_id} was cancelled; it has no picture.")
+        raise TaskCancelledError(f"Task {task.id} was cancelled; it has no picture.")
     if task.state is not TaskState.COMPLETED:
-        raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
+        raise TaskNotFinishedError(f"Task {task.id} is {task.state}; it has no picture yet.")
     _require_index(image_index, len(task.pictures))
     _require_kept(task)
-    return _file(services, task.pictures[image_index], f"{task_id}_image_{image_index}.png")
+    return _file(services, task.pictures[image_index], f"{task.id}_image_{image_index}.png")
 
 
 @router.get("/preview/{task_id}", response_class=Response, responses=_PNG)
-def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Response:
+def preview(followed: FollowedDep, services: ServicesDep, image_index: int = 0) -> Response:
     """Return how an unfinished image looked last; for tasks submitted with num_previews."""
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
+    task = followed.task
     _require_index(image_index, task.params.num_images)
-    data = services.previews.get(preview_key(task_id, image_index))
+    data = services.previews.get(preview_key(task.id, image_index))
     if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
-            f"Task {task_id} has no preview of image {image_index} now: it was submitted without"
+            f"Task {task.id} has no preview of image {image_index} now: it was submitted without"
             " num_previews, has not come so far, or has ended."
         )
     return Response(data, media_type="image/png")
 
 
 @router.get("/images/{name}", response_class=FileResponse, responses=_PNG)
-def image(name: str, services: ServicesDep) -> FileResponse:
+def image(name: str, caller: CallerDep, services: ServicesDep) -> FileResponse:
     """Return a picture by its name, as `result_urls` gives it."""
     task_id = task_of(name)
     task = services.queue.get(task_id) if task_id else None
-    if task is None or name not in task.pictures:
+    if task is None or not caller.sees(task) or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
     _require_kept(task)
     return _file(services, name)

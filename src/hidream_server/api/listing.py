@@ -4,13 +4,13 @@ import asyncio
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from hidream_server.api.access import CallerDep
 from hidream_server.api.following import Followed
 from hidream_server.api.schemas import StatusAnswer, TaskList
-from hidream_server.api.services import Services, ServicesDep, base_url
+from hidream_server.api.services import LinksDep, Services, ServicesDep
 from hidream_server.store.reading import Wanted
 from hidream_server.task import TaskState
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["tasks"])
 
 @router.get("/tasks")
 async def list_tasks(
-    request: Request,
+    links: LinksDep,
     caller: CallerDep,
     services: ServicesDep,
     status: Annotated[TaskState | None, Query(description="Only tasks in this state.")] = None,
@@ -42,9 +42,8 @@ async def list_tasks(
         created_before=_seconds(created_before),
     )
     found, next_cursor = await asyncio.to_thread(_page, services, wanted, cursor, limit)
-    base = base_url(request, services.settings)
     return TaskList(
-        tasks=[StatusAnswer.of(followed, base) for followed in found], next_cursor=next_cursor
+        tasks=[StatusAnswer.of(followed, links) for followed in found], next_cursor=next_cursor
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from hidream_server.api.following import Followed
+from hidream_server.api.links import Links
 from hidream_server.task import InferType, Priority, TaskParams, TaskState, is_task_id
 
 #: Control characters other than tab and line ends, and lone surrogates, which no file can carry.
@@ -151,7 +152,7 @@ class StatusAnswer(BaseModel):
     request: Asked = Field(description="What was asked for, with every default filled in.")
 
     @classmethod
-    def of(cls, followed: Followed, base_url: str) -> "StatusAnswer":
+    def of(cls, followed: Followed, links: Links) -> "StatusAnswer":
         task, left_s = followed.task, followed.seconds_left
         expired = task.expired_at is not None
         profiling = task.params.infer_type is InferType.PROFILING
@@ -162,7 +163,7 @@ class StatusAnswer(BaseModel):
             progress=task.progress,
             estimated_time=None if left_s is None else tenths(left_s),
             queue_position=followed.position,
-            result_urls=[] if expired else [f"{base_url}/images/{name}" for name in task.pictures],
+            result_urls=[] if expired else [links.picture(name) for name in task.pictures],
             pictures_expired=expired,
             error=task.error,
             created_at=_utc(task.created_at),

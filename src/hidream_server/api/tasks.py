@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from hidream_server.api.access import CallerDep, FollowedDep
 from hidream_server.api.schemas import (
@@ -14,7 +14,7 @@ from hidream_server.api.schemas import (
     StatusAnswer,
     SubmitAnswer,
 )
-from hidream_server.api.services import ServicesDep, base_url
+from hidream_server.api.services import LinksDep, ServicesDep
 from hidream_server.api.submission import accept, accept_again
 from hidream_server.errors import TaskEndedError, TaskNotFoundError
 from hidream_server.task import TaskState
@@ -47,7 +47,7 @@ def submit(
 
     Sent again with the same Idempotency-Key or task_id it answers with the same task.
     """
-    return accept(services, [body], caller.client, idempotency_key)[0]
+    return accept(services, [body], caller, idempotency_key)[0]
 
 
 @router.post("/batch_submit", responses=_OVERLOADED)
@@ -58,14 +58,14 @@ def batch_submit(
     idempotency_key: IdempotencyKey = None,
 ) -> list[SubmitAnswer]:
     """Accept several tasks, all or none."""
-    return accept(services, body.requests, caller.client, idempotency_key, batch=True)
+    return accept(services, body.requests, caller, idempotency_key, batch=True)
 
 
 @router.get("/tasks/{task_id}")
 @router.get("/status/{task_id}")
 async def status(
     followed: FollowedDep,
-    request: Request,
+    links: LinksDep,
     services: ServicesDep,
     wait: Annotated[
         float,
@@ -82,11 +82,11 @@ async def status(
             async with asyncio.timeout(wait):
                 await services.feed.ended(followed.task.id)
         followed = await services.following.look(followed.task.id)
-    return StatusAnswer.of(followed, base_url(request, services.settings))
+    return StatusAnswer.of(followed, links)
 
 
 @router.post("/tasks/{task_id}/cancel")
-async def cancel(followed: FollowedDep, request: Request, services: ServicesDep) -> StatusAnswer:
+async def cancel(followed: FollowedDep, links: LinksDep, services: ServicesDep) -> StatusAnswer:
     """Cancel a task: a queued one at once, a running one before its next step.
 
     Doing so again changes nothing; a task that has completed or failed stays what it is.
@@ -98,7 +98,7 @@ async def cancel(followed: FollowedDep, request: Request, services: ServicesDep)
         raise TaskEndedError(
             f"Task {task_id} is {followed.task.state}; it can no longer be cancelled."
         )
-    return StatusAnswer.of(followed, base_url(request, services.settings))
+    return StatusAnswer.of(followed, links)
 
 
 @router.post("/tasks/{task_id}/retry", responses=_OVERLOADED)
@@ -109,9 +109,7 @@ async def retry(
     idempotency_key: IdempotencyKey = None,
 ) -> SubmitAnswer:
     """Ask once more for what a failed or cancelled task was to paint, as a new task."""
-    return await asyncio.to_thread(
-        accept_again, services, followed.task, caller.client, idempotency_key
-    )
+    return await asyncio.to_thread(accept_again, services, followed.task, caller, idempotency_key)
 
 
 @router.delete("/tasks/{task_id}", status_code=204, response_class=Response)

@@ -13,6 +13,7 @@ import uvicorn
 from hidream_server.api.app import create_app
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
@@ -23,6 +24,8 @@ from hidream_server.engine.replicas import Replicas
 from hidream_server.logs import end_startup_log, set_up_logs
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
+from hidream_server.store.keys import KeyStore
+from hidream_server.store.secrets import secret
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +79,10 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         health=lambda: engine.health,
         following=Following(stores.queue),
         feed=Feed(stores.queue.history),
+        keyring=Keyring(stores.keys),
+        signer=LinkSigner(
+            secret(stores.database, "picture links"), serving.settings.link_lifetime_s
+        ),
     )
     http = _Http(
         uvicorn.Config(
@@ -88,12 +95,22 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         )
     )
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
+    _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
     try:
         await _run(serving, http, engine, services.feed, listener, startup)
     finally:
         keeping.cancel()
         stores.database.dispose()
+
+
+def _warn_of_strangers(host: str, keys: KeyStore) -> None:
+    """Say that everybody may do everything, where that may be more people than was thought of."""
+    if host not in ("localhost", "::1") and not host.startswith("127.") and not keys.count():
+        logger.warning(
+            "Everybody who can reach this machine may use the service: there is no API key. Make"
+            " one with: hidream keys create NAME"
+        )
 
 
 async def _run(

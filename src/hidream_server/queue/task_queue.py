@@ -65,17 +65,33 @@ class TaskQueue:
         """Call `listener`, from any thread, with the id of a task ended from outside its group."""
         self._end_listeners.append(listener)
 
-    def draft(self, requests: Sequence[TaskParams], client: str = "") -> list[Task]:
-        """Return the tasks that these would be, if submitted now; nothing is kept."""
+    def draft(
+        self,
+        requests: Sequence[TaskParams],
+        client: str = "",
+        weight: float = 1.0,
+        bounds: Bounds | None = None,
+    ) -> list[Task]:
+        """Return the tasks of a client that these would be, if submitted now; nothing is kept.
+
+        `bounds` are the client's own, if it has any.
+        """
         # In whole microseconds, as answers say it: so it can be asked for.
         now = round(self._clock(), 6)
-        return [self._draft(params, client[:_CLIENT_CHARS], now) for params in requests]
-
-    def _draft(self, params: TaskParams, client: str, now: float) -> Task:
-        task_id = str(uuid.uuid4())
-        return self.prospects.with_due(
-            Task(id=task_id, state=TaskState.QUEUED, params=params, client=client, created_at=now)
-        )
+        return [
+            self.prospects.with_due(
+                Task(
+                    id=str(uuid.uuid4()),
+                    state=TaskState.QUEUED,
+                    params=params,
+                    client=client[:_CLIENT_CHARS],
+                    weight=weight,
+                    max_running=(bounds or self._bounds).client_running,
+                    created_at=now,
+                )
+            )
+            for params in requests
+        ]
 
     def earlier(self, drafts: Sequence[Task], key: str | None) -> list[Task]:
         """Return the tasks that the same request was answered with before, if it was.
@@ -84,19 +100,22 @@ class TaskQueue:
         """
         return self._store.earlier(drafts, key)
 
-    def require_room(self, drafts: Sequence[Task]) -> None:
+    def require_room(self, drafts: Sequence[Task], bounds: Bounds | None = None) -> None:
         """Raise OverloadError if drafted tasks are too many for now."""
         with self._saying_when(drafts):
-            self._store.check(drafts, partial(self._bounds.check, drafts))
+            self._store.check(drafts, partial((bounds or self._bounds).check, drafts))
 
-    def submit(self, drafts: Sequence[Task], key: str | None = None) -> list[Task]:
+    def submit(
+        self, drafts: Sequence[Task], key: str | None = None, bounds: Bounds | None = None
+    ) -> list[Task]:
         """Accept one client's drafted tasks, all or none; they are kept once this returns.
 
         Returns them, or what an earlier submission of the same request was answered with. Raises
         OverloadError if they are too many, RequestReusedError as `earlier` does.
         """
         with self._saying_when(drafts):
-            kept = self._store.insert(drafts, key, partial(self._bounds.check, drafts))
+            check = partial((bounds or self._bounds).check, drafts)
+            kept = self._store.insert(drafts, key, check)
         for task in kept:
             with log_context(task=task.id):
                 logger.info("Task accepted")
@@ -172,12 +191,10 @@ class TaskQueue:
     def claim(self, owner: str, count: int, due_before: float = math.inf) -> list[Task]:
         """Take up to `count` of the queued tasks for a worker group.
 
-        Those due first, and of all clients alike; with `due_before` only those due earlier, and of
-        clients that have none running.
+        Those due first, and of all clients by their weights; with `due_before` only those due
+        earlier, and of clients that have none running.
         """
-        most_running = self._bounds.client_running or math.inf
-        now = self._clock()
-        return self._store.claim(owner, count, now, LEASE_S, due_before, most_running)
+        return self._store.claim(owner, count, self._clock(), LEASE_S, due_before)
 
     def beat(
         self, steps_done: Mapping[Claim, int], previews: Sequence[tuple[Claim, int]] = ()

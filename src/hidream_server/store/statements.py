@@ -1,6 +1,5 @@
 """Statements that move tasks, as parts to be put together; nothing here is executed."""
 
-import math
 from typing import Any
 
 from sqlalchemy import Select, Update, func, select, update
@@ -31,7 +30,7 @@ def fenced(statement: Update, claim: Claim) -> Update:
     )
 
 
-def next_in_line(count: int, due_before: float, most_running: float) -> Select[int]:
+def next_in_line(count: int, due_before: float) -> Select[int]:
     """Select the tasks to be claimed next, and lock them where rows can be locked."""
     busy = (
         select(tasks.c.client, func.count().label("running"))
@@ -40,13 +39,13 @@ def next_in_line(count: int, due_before: float, most_running: float) -> Select[i
         .subquery()
     )
     running = func.coalesce(busy.c.running, 0)
-    chosen = (
+    return (
         select(tasks.c.sequence)
         .select_from(tasks.outerjoin(busy, tasks.c.client == busy.c.client))
         .where(tasks.c.state == TaskState.QUEUED)
         .where((tasks.c.due < due_before) | (running == 0))
-        .order_by(running, tasks.c.due, tasks.c.sequence)
+        .where((tasks.c.max_running == 0) | (running < tasks.c.max_running))
+        .order_by(running / tasks.c.weight, tasks.c.due, tasks.c.sequence)
         .limit(count)
         .with_for_update(skip_locked=True, of=tasks)
     )
-    return chosen if most_running == math.inf else chosen.where(running < most_running)

@@ -70,21 +70,20 @@ class TaskStore(TaskReader):
         now: float,
         lease_s: float,
         due_before: float = math.inf,
-        most_running: float = math.inf,
     ) -> list[Task]:
         """Lease up to `count` queued tasks, each as a new attempt.
 
-        First those of the clients that have the fewest running, then those due first. Tasks due
-        later than `due_before` are left, unless their client has none running; so are those of
-        clients that have `most_running`.
+        First those of the clients that have the fewest running for their weight, then those due
+        first. Tasks due later than `due_before` are left, unless their client has none running; so
+        are those of clients that have as many running as they may.
         """
-        bounded = most_running < math.inf
+        bounded = self._is_running_bounded()
         lease = {"owner": owner, "lease_until": now + lease_s, "started_at": now}
         rows: list[Row[Any]] = []
         with self._writing(exclusive=bounded) as connection:
             # One by one where each changes how many its client may have more.
             for part in [1] * count if bounded else [count]:
-                chosen = next_in_line(part, due_before, most_running).cte("chosen")
+                chosen = next_in_line(part, due_before).cte("chosen")
                 statement = (
                     transition(TaskState.PROCESSING, **lease)
                     .where(tasks.c.sequence.in_(select(chosen.c.sequence)))
@@ -95,6 +94,14 @@ class TaskStore(TaskReader):
             started = [(row, Happened.STARTED, {"attempt": row.attempt}) for row in rows]
             write_each(connection, started, now)
         return [to_task(row) for row in sorted(rows, key=lambda row: (row.due, row.sequence))]
+
+    def _is_running_bounded(self) -> bool:
+        """Tell whether a client with queued tasks may have only so many running."""
+        query = select(tasks.c.sequence).where(
+            tasks.c.state == TaskState.QUEUED, tasks.c.max_running > 0
+        )
+        with self._database.read() as connection:
+            return connection.scalar(query.limit(1)) is not None
 
     def beat(
         self,
