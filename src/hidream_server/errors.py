@@ -191,6 +191,28 @@ class StoreUnavailableError(HiDreamError):
     retry_after_s = 2.0
 
 
+class WebhookSecretError(HiDreamError):
+    """A webhook secret is whsec_ followed by 24 to 64 bytes in base64."""
+
+
+class WebhookAddressError(HiDreamError):
+    """A webhook may not go to this address."""
+
+    def __init__(self, allowed: str) -> None:
+        #: What would be right, for a FieldProblem.
+        self.allowed = allowed
+        super().__init__(f"A webhook may not go to this address; allowed is {allowed}.")
+
+
+class DeliveryError(HiDreamError):
+    """A webhook was not delivered."""
+
+    def __init__(self, reason: str, final: bool = False) -> None:
+        super().__init__(reason)
+        #: Trying again is useless.
+        self.final = final
+
+
 class EngineError(HiDreamError):
     """The worker group failed."""
 

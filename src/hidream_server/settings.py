@@ -172,6 +172,9 @@ class Settings(BaseModel):
         " 0 for ever",
         ge=0,
     )
+    webhook_allow_private: bool = _option(
+        False, "let webhooks go to this machine and to private networks, not to public hosts only"
+    )
     max_running: int = _option(
         8,
         "tasks that a worker group has on hand at once; it changes between them at every step, so"
