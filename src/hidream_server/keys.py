@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from hidream_server.task import Priority
 
+_ID = re.compile(r"[0-9a-f]{8}")
 _FORM = re.compile(r"hd_[0-9a-f]{8}_[A-Za-z0-9_-]{43}")
 
 
@@ -57,6 +58,11 @@ def new_key() -> tuple[str, str]:
 def is_key(text: str) -> bool:
     """Tell whether a text has the form of a key."""
     return _FORM.fullmatch(text) is not None
+
+
+def is_key_id(text: str) -> bool:
+    """Tell whether a client is a key's; a network address never looks like that."""
+    return _ID.fullmatch(text) is not None
 
 
 def digest(text: str, pepper: bytes) -> str:

@@ -149,6 +149,8 @@ class Task:
     error: str = ""
     #: Seconds by stage (encode, denoise, decode, save).
     timings: dict[str, float] = field(default_factory=dict)
+    #: Who is told of its end.
+    webhook_url: str | None = None
 
     @property
     def arrived_at(self) -> float:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from hidream_server.api.schemas import GenerationRequest
-from hidream_server.errors import FieldProblem, InvalidRequestError
+from hidream_server.errors import FieldProblem, InvalidRequestError, WebhookAddressError
 from hidream_server.keys import ApiKey, KeyLimits
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import draw_seed
 from hidream_server.settings import Settings
 from hidream_server.task import TaskParams
+from hidream_server.webhooks.addresses import MAX_URL_CHARS, AddressPolicy
 
 #: Largest seed: a whole number that every JSON client keeps exact.
 MAX_SEED = 2**53 - 1
@@ -46,6 +47,7 @@ class Limits:
     def __init__(self, settings: Settings, model: ModelDescription) -> None:
         self._settings = settings
         self._model = model
+        self._addresses = AddressPolicy(settings.webhook_allow_private)
         rate = settings.max_images_per_minute
         ranges = (
             Range("num_inference_steps", 1, settings.max_inference_steps),
@@ -83,6 +85,11 @@ class Limits:
             raise InvalidRequestError(problems)
         return [self._params(request) for request in requests]
 
+    def require_webhook(self, url: str | None) -> None:
+        """Raise InvalidRequestError for what no message may be sent to."""
+        if problems := list(self._webhook_problems(url)):
+            raise InvalidRequestError(problems)
+
     def document(self, schema: dict[str, Any]) -> None:
         """Write the limits into the OpenAPI schema of GenerationRequest, in place."""
         properties = schema["properties"]
@@ -92,6 +99,7 @@ class Limits:
             properties[limit.field]["description"] += f" {limit.allowed}."
         for field in ("prompt", "negative_prompt"):
             properties[field]["maxLength"] = self._settings.max_prompt_chars
+        properties["webhook_url"]["anyOf"][0]["maxLength"] = MAX_URL_CHARS
         sizes = self._model.allowed_sizes
         properties["resolution"]["description"] += f" One of {sizes}."
 
@@ -128,6 +136,14 @@ class Limits:
             value = getattr(request, limit.field)
             if not limit.holds(value):
                 yield FieldProblem(limit.field, value, limit.allowed)
+        yield from self._webhook_problems(request.webhook_url)
+
+    def _webhook_problems(self, url: str | None) -> Iterator[FieldProblem]:
+        if url is not None:
+            try:
+                self._addresses.check_url(url)
+            except WebhookAddressError as error:
+                yield FieldProblem("webhook_url", url, error.allowed)
 
     def _seed_problems(self, request: GenerationRequest) -> Iterator[FieldProblem]:
         """The last image's seed must be one that may be asked for, too."""

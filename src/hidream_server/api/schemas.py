@@ -74,6 +74,9 @@ class GenerationRequest(BaseModel):
         description="A UUID of your own for the task, so that a submission may be repeated; the"
         " same id with another body is refused.",
     )
+    webhook_url: str | None = Field(
+        None, description="Where to tell the task's end, signed; an http or https URL."
+    )
 
 
 class BatchRequest(BaseModel):
@@ -82,6 +85,15 @@ class BatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     requests: list[GenerationRequest]
+    webhook_url: str | None = Field(None, description="For those requests that have none.")
+
+    def each(self) -> list[GenerationRequest]:
+        """Return the requests, each with its own webhook_url."""
+        shared = {} if self.webhook_url is None else {"webhook_url": self.webhook_url}
+        return [
+            request if request.webhook_url is not None else request.model_copy(update=shared)
+            for request in self.requests
+        ]
 
 
 class SubmitAnswer(BaseModel):

@@ -32,7 +32,7 @@ def accept(
         )
         raise InvalidRequestError([problem])
     drafts = [
-        _known_by(draft, request)
+        _as_asked(draft, request)
         for draft, request in zip(
             _drafts(services, services.limits.accept(requests, batch, caller.key), caller),
             requests,
@@ -55,19 +55,24 @@ def accept_again(services: Services, task: Task, caller: Caller, key: str | None
         )
     queue = services.queue
     [draft] = _drafts(services, [task.params], caller)
-    draft = replace(draft, digest=hashlib.sha256(f"again: {task.id}".encode()).hexdigest())
+    digest = hashlib.sha256(f"again: {task.id}".encode()).hexdigest()
+    # The receiver of another one's messages could not verify these.
+    is_own = caller.key is None or caller.client == task.client
+    draft = replace(draft, digest=digest, webhook_url=task.webhook_url if is_own else None)
     if key is not None and (known := queue.earlier([draft], key)):
         return _answer(queue.prospects, known[0], "Accepted before")
     [again] = _submit(queue, [draft], key, _bounds(services, caller))
     return _answer(queue.prospects, again, "Accepted")
 
 
-def _known_by(draft: Task, request: GenerationRequest) -> Task:
-    """Give a draft what a repetition of its request is known by."""
+def _as_asked(draft: Task, request: GenerationRequest) -> Task:
+    """Give a draft what its request is known by when it comes again, and who is told of its end."""
     # Without defaults: a field that is new in a later version makes no other request of this one.
     body = request.model_dump_json(exclude_defaults=True)
     digest = hashlib.sha256(body.encode()).hexdigest()
-    return replace(draft, id=request.task_id or draft.id, digest=digest)
+    return replace(
+        draft, id=request.task_id or draft.id, digest=digest, webhook_url=request.webhook_url
+    )
 
 
 def _bounds(services: Services, caller: Caller) -> Bounds:

@@ -58,7 +58,8 @@ def batch_submit(
     idempotency_key: IdempotencyKey = None,
 ) -> list[SubmitAnswer]:
     """Accept several tasks, all or none."""
-    return accept(services, body.requests, caller, idempotency_key, batch=True)
+    services.limits.require_webhook(body.webhook_url)
+    return accept(services, body.each(), caller, idempotency_key, batch=True)
 
 
 @router.get("/tasks/{task_id}")

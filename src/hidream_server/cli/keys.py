@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import typer
 
 from hidream_server.cli.stores import open_database
+from hidream_server.cli.webhooks import webhook_secrets
 from hidream_server.errors import KeyNotFoundError
 from hidream_server.keys import ApiKey, KeyLimits, Scope
 from hidream_server.settings import Settings
+from hidream_server.store.database import Database
 from hidream_server.store.keys import KeyStore
 
 
@@ -40,13 +42,27 @@ def revoke_key(settings: Settings, key_id: str) -> None:
     typer.echo(f"Key {key_id} was revoked; running servers know within seconds.", err=True)
 
 
+def print_webhook_secret(settings: Settings, key_id: str | None) -> None:
+    """Print what a key's webhooks are signed with; those of everybody where there is no key."""
+    with _database(settings) as database:
+        if key_id is not None and key_id not in [key.id for key in KeyStore(database).all()]:
+            raise KeyNotFoundError(f"There is no key {key_id}.")
+        typer.echo(webhook_secrets(database)(key_id or ""))
+
+
 @contextmanager
-def _keys(settings: Settings) -> Iterator[KeyStore]:
+def _database(settings: Settings) -> Iterator[Database]:
     database = open_database(settings)
     try:
-        yield KeyStore(database)
+        yield database
     finally:
         database.dispose()
+
+
+@contextmanager
+def _keys(settings: Settings) -> Iterator[KeyStore]:
+    with _database(settings) as database:
+        yield KeyStore(database)
 
 
 def _line(key: ApiKey) -> str:

@@ -136,6 +136,21 @@ def revoke(
     revoke_key(settings, key_id)
 
 
+@keys.command("webhook-secret")
+@with_database
+def webhook_secret(
+    settings: Settings,
+    key_id: Annotated[
+        str | None,
+        typer.Argument(help="as listed; none for a service without keys", metavar="[ID]"),
+    ] = None,
+) -> None:
+    """Print what a key's webhooks are signed with, e.g. hidream keys webhook-secret 1a2b3c4d"""
+    from hidream_server.cli.keys import print_webhook_secret
+
+    print_webhook_secret(settings, key_id)
+
+
 @app.command()
 def simulate(
     load: Annotated[float, typer.Option(help="work that comes, 1 is all there is", min=0.01)] = 0.8,

@@ -20,8 +20,10 @@ from hidream_server.cli.groups import new_engine
 from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
+from hidream_server.cli.webhooks import new_deliverer
 from hidream_server.engine.replicas import Replicas
 from hidream_server.logs import end_startup_log, set_up_logs
+from hidream_server.queue.deliverer import Deliverer
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
 from hidream_server.store.keys import KeyStore
@@ -68,6 +70,8 @@ def run_server(settings: Settings) -> None:
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
     stores = open_stores(serving)
     engine = new_engine(serving, stores)
+    signer = LinkSigner(secret(stores.database, "picture links"), serving.settings.link_lifetime_s)
+    deliverer = new_deliverer(serving.settings, stores, signer)
     services = Services(
         settings=serving.settings,
         limits=Limits(serving.settings, serving.model),
@@ -80,9 +84,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         following=Following(stores.queue),
         feed=Feed(stores.queue.history),
         keyring=Keyring(stores.keys),
-        signer=LinkSigner(
-            secret(stores.database, "picture links"), serving.settings.link_lifetime_s
-        ),
+        signer=signer,
     )
     http = _Http(
         uvicorn.Config(
@@ -98,7 +100,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
     try:
-        await _run(serving, http, engine, services.feed, listener, startup)
+        await _run(serving, http, engine, services.feed, deliverer, listener, startup)
     finally:
         keeping.cancel()
         stores.database.dispose()
@@ -118,6 +120,7 @@ async def _run(
     http: uvicorn.Server,
     engine: Replicas,
     feed: Feed,
+    deliverer: Deliverer,
     listener: socket.socket,
     startup: logging.Handler,
 ) -> None:
@@ -125,12 +128,15 @@ async def _run(
     _stop_on_signals(engine, serving.settings.drain_timeout_s)
     answering = asyncio.create_task(http.serve(sockets=[listener]))
     working = asyncio.create_task(engine.run())
+    delivering = asyncio.create_task(deliverer.run())
     starting = asyncio.create_task(_follow_startup(engine, startup))
     await asyncio.wait((answering, working), return_when=asyncio.FIRST_COMPLETED)
     engine.stop()
     await asyncio.wait((working,))
     starting.cancel()
+    deliverer.stop()
     await feed.close()
+    await delivering
     http.should_exit = True
     await answering
     working.result()

@@ -14,6 +14,7 @@ from hidream_server.queue.task_queue import LEASE_S, TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.database import Database
 from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.outbox import Outbox
 from hidream_server.store.pictures import PictureFolder, attempt_of, task_of
 from hidream_server.store.retention import EndedTasks, Excess
 from hidream_server.task import Task, TaskState
@@ -21,7 +22,8 @@ from hidream_server.task import Task, TaskState
 logger = logging.getLogger(__name__)
 
 _DAY_S = 86400.0
-#: What happened to a task is known for so long after its end, in seconds.
+#: What happened to a task is known for so long after its end, and what came of a message after the
+#: last try, in seconds.
 HISTORY_S = _DAY_S
 #: What is old is looked for so often, and what no task owns, in seconds.
 _RETIRE_S, _SWEEP_S = 60.0, 3600.0
@@ -63,6 +65,7 @@ class Housekeeper:
         self._queue = queue
         self._database = database
         self._ended = EndedTasks(database)
+        self._outbox = Outbox(database)
         self._pictures = pictures
         self._checkpoints = checkpoints
         self._rules = rules
@@ -110,6 +113,7 @@ class Housekeeper:
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
         self._queue.history.forget(now - HISTORY_S)
+        self._outbox.forget(now - HISTORY_S)
 
     def sweep(self) -> None:
         """Delete files that no task owns any more, or ever did."""

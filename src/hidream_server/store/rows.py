@@ -23,6 +23,7 @@ def to_row(task: Task, key: str | None, index: int) -> dict[str, Any]:
         "digest": task.digest,
         "request_key": key,
         "request_index": index,
+        "webhook_url": task.webhook_url,
     }
 
 
@@ -46,4 +47,5 @@ def to_task(row: Row[Any]) -> Task:
         expired_at=row.expired_at,
         error=row.error,
         timings=dict(row.timings),
+        webhook_url=row.webhook_url,
     )

@@ -53,6 +53,8 @@ tasks = Table(
     Column("expired_at", Float),
     Column("error", Text, nullable=False, default=""),
     Column("timings", JSON, nullable=False, default=dict),
+    #: Who is told of its end.
+    Column("webhook_url", Text),
     Index("tasks_by_state", "state", "due", "sequence"),
     Index("tasks_by_end", "state", "completed_at"),
     Index("tasks_by_request", "client", "request_key", "request_index", unique=True),
@@ -73,6 +75,27 @@ history = Table(
     Index("history_by_task", "task_id", "number"),
     # Numbers of what was deleted are not given again.
     sqlite_autoincrement=True,
+)
+
+#: Messages to receivers: what happened, which is kept for as long as it takes to tell it.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("task_id", String(36), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("url", Text, nullable=False),
+    #: The state in which the task ended.
+    Column("what", String(16), nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+    #: Nobody tries it before; while somebody does, until when others leave it alone.
+    Column("next_try_at", Float, nullable=False),
+    #: When it was delivered, or given up; that is told by the last error.
+    Column("done_at", Float),
+    Column("last_error", Text),
+    Index("deliveries_by_time", "done_at", "next_try_at"),
 )
 
 #: Keys of those who may use the service.

@@ -1,8 +1,8 @@
 """The task table: statements that add and move tasks, and nothing of why one is made.
 
-Each method is one transaction, in which what happens is also written into the history. Writes are
-fenced: a statement about a running task names the attempt and changes nothing when a newer attempt
-holds it.
+Each method is one transaction, in which what happens is also written into the history, and an end
+that is to be told into the outbox. Writes are fenced: a statement about a running task names the
+attempt and changes nothing when a newer attempt holds it.
 """
 
 import math
@@ -16,6 +16,7 @@ from hidream_server.errors import RequestReusedError
 from hidream_server.store.backlog import Backlog
 from hidream_server.store.database import Database
 from hidream_server.store.history import Happened, History, steps, write, write_each
+from hidream_server.store.outbox import announce
 from hidream_server.store.reading import TaskReader
 from hidream_server.store.rows import to_row, to_task
 from hidream_server.store.statements import Claim, fenced, next_in_line, requeue, transition
@@ -156,6 +157,7 @@ class TaskStore(TaskReader):
                 total = to_task(row).params.total_steps
                 news = [*_steps(row, total), (Happened.COMPLETED, {"pictures": len(pictures)})]
                 write_each(connection, [(row, *new) for new in news], now)
+            announce(connection, rows, now)
         return len(rows) == 1
 
     def fail(self, claim: Claim, now: float, error: str) -> bool:
@@ -208,8 +210,9 @@ class TaskStore(TaskReader):
     def _move(self, statement: Update, what: Happened, now: float, **about: Any) -> list[str]:
         """Move tasks and write it down; return their ids."""
         with self._writing() as connection:
-            rows = connection.execute(statement.returning(tasks.c.id, tasks.c.client)).all()
+            rows = connection.execute(statement.returning(*tasks.c)).all()
             write(connection, rows, what, now, about)
+            announce(connection, rows, now)
         return [row.id for row in rows]
 
     @contextmanager

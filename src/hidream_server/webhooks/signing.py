@@ -13,6 +13,12 @@ SECRET_PREFIX = "whsec_"
 _KEY_BYTES = range(24, 65)
 
 
+def client_secret(secret: bytes, client: str) -> str:
+    """Return a client's own webhook secret, which tells nothing of other clients'."""
+    key = hmac.digest(secret, client.encode(), "sha256")
+    return SECRET_PREFIX + base64.b64encode(key).decode()
+
+
 def sign(secret: str, message_id: str, at_s: int, body: bytes) -> dict[str, str]:
     """Return the headers by which a receiver knows who sent this body, and when.
 
