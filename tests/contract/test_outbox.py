@@ -148,7 +148,14 @@ def test_nothing_is_told_of_a_task_that_has_no_receiver(store, outbox):
     assert claimed(outbox) == []
 
 
-@pytest.mark.parametrize("end", ["complete", "cancel"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda store, id: store.complete((id, 1), 7.0, ["a.png"], {}),
+        lambda store, id: store.cancel(id, 7.0),
+    ],
+    ids=["complete", "cancel"],
+)
 def test_the_end_and_its_message_are_one_transaction(store, outbox, monkeypatch, end):
     announce = task_store.announce
 
@@ -159,14 +166,11 @@ def test_the_end_and_its_message_are_one_transaction(store, outbox, monkeypatch,
     monkeypatch.setattr(task_store, "announce", cut)
     task = running(store)
     with pytest.raises(RuntimeError, match="power cut"):
-        if end == "complete":
-            store.complete((task.id, 1), 7.0, ["a.png"], {})
-        else:
-            store.cancel(task.id, 7.0)
+        end(store, task.id)
     assert store.get(task.id).state is TaskState.PROCESSING
     assert claimed(outbox) == []
     monkeypatch.undo()
-    assert store.complete((task.id, 1), 8.0, ["a.png"], {})
+    assert end(store, task.id)
     assert len(claimed(outbox)) == 1
 
 

@@ -1,16 +1,20 @@
 """Nothing is lost, overrun or left behind: what the housekeeper does, with a clock set by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import func, select
 
 from hidream_server.errors import StoreUnavailableError
-from hidream_server.queue.housekeeping import Housekeeper, HouseRules
+from hidream_server.queue.housekeeping import HISTORY_S, Housekeeper, HouseRules
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.database import Database
 from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.outbox import Outbox
 from hidream_server.store.pictures import PictureFolder, picture_name
+from hidream_server.store.tables import deliveries
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.support import Clock, new_database, new_queue, params, submit
@@ -30,6 +34,7 @@ def house(tmp_path: Path):
 
     yield SimpleNamespace(
         clock=clock,
+        database=database,
         database_clock=database_clock,
         queue=queue,
         pictures=pictures,
@@ -181,6 +186,27 @@ def test_what_is_no_picture_is_left_alone(house):
 
 
 # All duties
+
+
+def test_what_was_told_is_forgotten_after_a_while_and_what_was_not_is_kept(house):
+    outbox = Outbox(house.database)
+    drafts = house.queue.draft([params()] * 2)
+    house.queue.submit([replace(draft, webhook_url="https://example.com") for draft in drafts])
+    for draft in drafts:
+        house.queue.cancel(draft.id)
+    outbox.done(outbox.claim(1000.0, 30.0), 1000.0)
+
+    def count() -> int:
+        with house.database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(deliveries))
+
+    house.clock.now += HISTORY_S
+    house.keeper().retire()
+    assert count() == 2
+    house.clock.now += 1
+    house.keeper().retire()
+    assert count() == 1
+    assert outbox.claim(house.clock.now, 30.0) is not None
 
 
 def test_each_duty_is_done_when_it_is_time_whatever_becomes_of_the_others(house, monkeypatch):

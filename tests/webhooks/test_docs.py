@@ -1,14 +1,20 @@
 """What docs/webhooks.md tells receivers is so."""
 
+import json
 import re
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hidream_server.queue.deliverer import AT_ONCE, CLIENT_AT_ONCE, LEASE_S, message
+from hidream_server.store.outbox import Delivery, _facts
+from hidream_server.task import Task, TaskState
 from hidream_server.webhooks.addresses import _NEVER, _PRIVATE, MAX_URL_CHARS
 from hidream_server.webhooks.backoff import next_try_s
 from hidream_server.webhooks.signing import sign
+from tests.support import params
 from tests.webhooks.support import SECRET
 
 DOCS = Path(__file__).parents[2].joinpath("docs", "webhooks.md").read_text(encoding="utf-8")
@@ -29,6 +35,47 @@ def test_the_example_accepts_what_is_signed_and_nothing_else(receive, capsys):
     assert receive(b'{"a":1}', headers) == 204
     assert "{'a': 1}" in capsys.readouterr().out
     assert receive(b'{"a":2}', headers) == 401
+
+
+def test_the_message_is_the_code():
+    [text] = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
+    example = json.loads(text)
+    [link] = example["data"]["result_urls"]
+    ended_at = 1795626151.418
+    task = Task(
+        id=example["data"]["task_id"],
+        state=TaskState.COMPLETED,
+        params=params(seed=42),
+        created_at=ended_at - 20.366,
+        started_at=ended_at - 19.778,
+        completed_at=ended_at,
+        attempt=1,
+        pictures=("a.png",),
+    )
+    delivery = Delivery(
+        id="msg_1",
+        task_id=task.id,
+        client="",
+        url="",
+        what=task.state,
+        facts=msgspec.to_builtins(_facts(task)),
+        created_at=ended_at,
+        failures=0,
+    )
+    said = json.loads(message(delivery, lambda _client, _name: link))
+    said["data"]["processing_time"] = round(said["data"]["processing_time"], 3)
+    assert said == example
+
+
+def test_the_types_are_the_ends_of_tasks():
+    named = re.findall(r"^\| `task\.(\w+)` \|", DOCS, re.MULTILINE)
+    assert set(named) == {state for state in TaskState if not state.is_open}
+
+
+def test_the_bounds_are_the_code():
+    assert f"Up to {AT_ONCE} messages" in DOCS
+    assert f"of one client up to {CLIENT_AT_ONCE}," in DOCS
+    assert (LEASE_S, "within half a minute" in DOCS) == (30.0, True)
 
 
 def test_the_schedule_is_the_code():

@@ -7,7 +7,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from hidream_server.errors import WebhookSecretError
-from hidream_server.webhooks.signing import sign
+from hidream_server.webhooks.signing import client_secret, sign
 from tests.webhooks.support import SECRET
 
 BODY = '{"prompt":"红色的圆"}'.encode()
@@ -37,6 +37,17 @@ def test_it_refuses_what_was_changed_on_the_way(secret, changes, body):
     headers = sign(SECRET, "msg_1", int(time.time()) - 1, BODY) | changes
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(body, headers)
+
+
+def test_clients_have_secrets_of_their_own_that_stay_the_same():
+    drawn = bytes(range(32))
+    secrets = {client_secret(drawn, client) for client in ("", "1a2b3c4d", "1a2b3c4e")}
+    assert len(secrets) == 3
+    assert client_secret(drawn, "") in secrets
+    assert client_secret(bytes(32), "") not in secrets
+    for secret in secrets:
+        headers = sign(secret, "msg_1", int(time.time()), BODY)
+        assert Webhook(secret).verify(BODY, headers)
 
 
 def test_the_signature_is_the_one_that_other_implementations_make():

@@ -29,6 +29,8 @@ LEASE_S = 30.0
 AT_ONCE, CLIENT_AT_ONCE = 16, 4
 #: What became due is looked for so often even if nobody said that there is more, in seconds.
 _POLL_S = 1.0
+#: Nor is it looked for more often, whoever says so: a hint comes with every write about a task.
+_PAUSE_S = 0.1
 #: How long those under way may take when this is stopped, in seconds.
 _FINISH_S = 5.0
 
@@ -78,6 +80,7 @@ class Deliverer:
             await self._start_due()
             if last:
                 break
+            await asyncio.sleep(_PAUSE_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):
                     await self._more.wait()
@@ -140,7 +143,7 @@ class Deliverer:
         tries, now = delivery.failures + 1, self._clock()
         pause_s = None if error.final else next_try_s(tries, self._jitter())
         if pause_s is None:
-            logger.warning("Webhook %s given up after %d tries: %s", delivery.id, tries, error)
+            logger.warning("Webhook %s given up at try %d: %s", delivery.id, tries, error)
             await asyncio.to_thread(self._outbox.done, delivery, now, str(error))
         else:
             logger.info("Webhook %s failed, again in %.0f s: %s", delivery.id, pause_s, error)
