@@ -175,9 +175,11 @@ def test_the_end_and_its_message_are_one_transaction(store, outbox, monkeypatch,
 
 
 def test_what_has_been_due_for_longest_is_first_and_nothing_before_it_is_due(store, outbox):
-    first, second, third = ended(store, 3)
-    assert [delivery.task_id for delivery in claimed(outbox, 11.0)] == [first, second]
-    assert [delivery.task_id for delivery in claimed(outbox, 12.0)] == [third]
+    late, early, later = (queued(store).id for _ in range(3))
+    for task_id, at in ((late, 11.0), (early, 10.0), (later, 12.0)):
+        store.cancel(task_id, at)
+    assert [delivery.task_id for delivery in claimed(outbox, 11.0)] == [early, late]
+    assert [delivery.task_id for delivery in claimed(outbox, 12.0)] == [later]
 
 
 def test_what_is_claimed_is_left_alone_until_its_lease_has_run_out(store, outbox):

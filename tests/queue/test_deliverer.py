@@ -68,6 +68,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
+def unhurried(monkeypatch):
+    """Look again without a pause, and only if there is a hint or the test says so."""
+    monkeypatch.setattr(deliverers, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(deliverers, "_POLL_S", 1e6)
+
+
+@pytest.fixture
 def post(database: Database):
     """A queue, a sender, a clock, and a deliverer of a server that was just started."""
     clock, sender = Clock(1000.0), FakeSender()
@@ -292,6 +299,21 @@ def test_while_the_database_is_away_messages_wait(post, monkeypatch):
     assert len(post.deliver()) == 1
 
 
+def test_what_ends_while_it_stops_is_told_before_it_ends(post, monkeypatch, unhurried):
+    deliverer, claim = post.start(), Outbox.claim
+
+    def claim_too_early(self: Outbox, *args: object):
+        found = claim(self, *args)
+        if not deliverer._stopping:
+            cancelled(post)
+            deliverer._loop.call_soon_threadsafe(deliverer.stop)
+        return found
+
+    monkeypatch.setattr(Outbox, "claim", claim_too_early)
+    asyncio.run(deliverer.run())
+    assert len(post.sender.sent) == 1
+
+
 def test_a_stop_lets_those_under_way_finish_and_cuts_short_what_takes_too_long(post, monkeypatch):
     monkeypatch.setattr(deliverers, "_FINISH_S", 0.01)
     cancelled(post)
@@ -302,13 +324,6 @@ def test_a_stop_lets_those_under_way_finish_and_cuts_short_what_takes_too_long(p
 
 
 # While it runs
-
-
-@pytest.fixture
-def unhurried(monkeypatch):
-    """Look again without a pause, and only if there is a hint or the test says so."""
-    monkeypatch.setattr(deliverers, "_PAUSE_S", 0.0)
-    monkeypatch.setattr(deliverers, "_POLL_S", 1e6)
 
 
 async def sent(post, count: int) -> None:
