@@ -54,7 +54,12 @@ def run_server(settings: Settings) -> None:
         if serving.project is not None:
             serving.project_work.mkdir()
         listener = bind(settings.host, settings.port)
-        startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
+        startup = set_up_logs(
+            settings.log_dir,
+            settings.log_level,
+            settings.log_file_mb * 2**20,
+            settings.log_format,
+        )
         serving.announce()
         asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
