@@ -7,6 +7,7 @@ from fastapi_offline import FastAPIOffline
 
 from hidream_server import __version__
 from hidream_server.api import health, images, tasks
+from hidream_server.api.converting import Converting
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
@@ -24,6 +25,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.following = Following(services.queue)
+    app.state.converting = Converting()
     for router in (tasks.router, images.router, health.router):
         app.include_router(router)
     handle_errors(app)
