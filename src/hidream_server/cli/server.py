@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
@@ -59,7 +60,12 @@ def run_server(settings: Settings) -> None:
         if serving.project is not None:
             serving.project_work.mkdir()
         listener = bind(settings.host, settings.port)
-        startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
+        startup = set_up_logs(
+            settings.log_dir,
+            settings.log_level,
+            settings.log_file_mb * 2**20,
+            settings.log_format,
+        )
         serving.announce()
         asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
@@ -79,6 +85,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         health=lambda: engine.health,
         following=Following(stores.queue),
         feed=Feed(stores.queue.history),
+        converting=Converting(),
         keyring=Keyring(stores.keys),
         signer=LinkSigner(
             secret(stores.database, "picture links"), serving.settings.link_lifetime_s
