@@ -179,6 +179,12 @@ class Settings(BaseModel):
     )
     log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
+    model_aliases: str = _option(
+        "",
+        "names that the model also has for OpenAI's clients, joined by commas, like"
+        " gpt-image-1,dall-e-3",
+        pattern="^([^,]+(,[^,]+)*)?$",
+    )
     link_lifetime_s: float = _option(
         3600.0,
         "how long a link to a picture opens it without a key, where there are keys, in seconds",
