@@ -179,11 +179,11 @@ class Settings(BaseModel):
     )
     log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
-    model_aliases: str = _option(
-        "",
+    model_aliases: str | None = _option(
+        None,
         "names that the model also has for OpenAI's clients, joined by commas, like"
         " gpt-image-1,dall-e-3",
-        pattern="^([^,]+(,[^,]+)*)?$",
+        pattern="^[^,]+(,[^,]+)*$",
     )
     link_lifetime_s: float = _option(
         3600.0,

@@ -38,7 +38,7 @@ def require_served(services: Services, model: str | None) -> None:
 
 
 def _names(services: Services) -> list[str]:
-    aliases = services.settings.model_aliases
+    aliases = services.settings.model_aliases or ""
     return [services.model.name, *(name.strip() for name in aliases.split(",") if name.strip())]
 
 
