@@ -2,7 +2,11 @@
 
 import base64
 import io
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -10,6 +14,7 @@ from PIL import Image
 
 from tests.e2e.server import Server
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
 ASKED = {"prompt": "a red circle on a blue background", "size": "512x512"}
 FEW = {"num_inference_steps": 8, "seed": 3}
 
@@ -47,6 +52,20 @@ def test_the_same_seed_is_the_same_picture_as_on_the_other_routes(
     answer = sdk.images.generate(**ASKED, extra_body=FEW)  # type: ignore[call-overload]
     own = server.submit(prompt=ASKED["prompt"], resolution=ASKED["size"], **FEW)
     assert base64.b64decode(answer.data[0].b64_json) == server.pictures(own)[0]
+
+
+def test_the_examples_of_the_documentation_work(server: Server, tmp_path: Path) -> None:
+    page = (DOCS / "openai.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    script = "\n".join(blocks).replace("localhost:8088", f"127.0.0.1:{server.port}")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image_generation.partial_image" in done.stdout
+    with Image.open(tmp_path / "circle.png") as image:
+        assert image.size == (512, 512)
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:
