@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from hidream_server import __version__
 from hidream_server.api import health, images, tasks
 from hidream_server.api.converting import Converting
+from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
@@ -29,6 +30,7 @@ def create_app(services: Services) -> FastAPI:
     for router in (tasks.router, images.router, health.router):
         app.include_router(router)
     handle_errors(app)
+    surround(app, services.settings)
     _document_limits(app, services.limits)
     return app
 

@@ -16,7 +16,9 @@ from starlette.exceptions import HTTPException
 from hidream_server.api.limits import Limits
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
+    BodyTooLargeError,
     FieldProblem,
+    HeadTooLargeError,
     HiDreamError,
     InvalidRequestError,
     OverloadError,
@@ -31,7 +33,9 @@ from hidream_server.errors import (
     TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
+    TooManyConnectionsError,
 )
+from hidream_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +49,11 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskCancelledError: 409,
     TaskEndedError: 409,
     PictureExpiredError: 410,
+    BodyTooLargeError: 413,
     RequestReusedError: 422,
     OverloadError: 429,
+    HeadTooLargeError: 431,
+    TooManyConnectionsError: 503,
     StoreUnavailableError: 503,
     RequestError: 400,
     HiDreamError: 500,
@@ -70,8 +77,12 @@ def status_of(error: HiDreamError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
-async def _own(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HiDreamError)
+def body_too_large(settings: Settings) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than {settings.max_body_mb} MiB.")
+
+
+def error_answer(error: HiDreamError) -> JSONResponse:
+    """Return the answer to an error of the tree."""
     problems = error.problems if isinstance(error, InvalidRequestError) else []
     answer = _answer(status_of(error), error.code, str(error), problems)
     if error.retry_after_s is not None:
@@ -79,12 +90,17 @@ async def _own(_request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
+async def _own(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HiDreamError)
+    return error_answer(error)
+
+
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """Turn a body of the wrong form into the same error as a value out of range."""
     assert isinstance(error, RequestValidationError)
     limits: Limits = request.app.state.services.limits
     problems = [_form_problem(found, limits) for found in error.errors()]
-    return await _own(request, InvalidRequestError(problems))
+    return error_answer(InvalidRequestError(problems))
 
 
 def _form_problem(found: dict[str, Any], limits: Limits) -> FieldProblem:
@@ -112,8 +128,10 @@ def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
     return str(found["msg"]) + (f", {limit.allowed}" if limit else "")
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 413:
+        return error_answer(body_too_large(request.app.state.services.settings))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     answer = _answer(error.status_code, code, str(error.detail))
     answer.headers.update(error.headers or {})
