@@ -179,6 +179,17 @@ class Settings(BaseModel):
     )
     log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
+    model_aliases: str | None = _option(
+        None,
+        "names that the model also has for OpenAI's clients, joined by commas, like"
+        " gpt-image-1,dall-e-3",
+        pattern="^[^,]+(,[^,]+)*$",
+    )
+    link_lifetime_s: float = _option(
+        3600.0,
+        "how long a link to a picture opens it without a key, where there are keys, in seconds",
+        gt=0,
+    )
     max_inference_steps: int = _option(200, "most denoising steps of a task", ge=1)
     max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)
     max_images_per_prompt: int = _option(8, "most images of a task", ge=1)
@@ -212,6 +223,9 @@ class Settings(BaseModel):
         "how long tasks are known after their end, and never shorter than their pictures, in days;"
         " 0 for ever",
         ge=0,
+    )
+    webhook_allow_private: bool = _option(
+        False, "let webhooks go to this machine and to private networks, not to public hosts only"
     )
     max_running: int = _option(
         8,

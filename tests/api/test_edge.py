@@ -2,12 +2,17 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from hidream_server.api.app import create_app
+from hidream_server.api.keyring import Keyring
+from hidream_server.keys import KeyLimits, Scope
 from hidream_server.logs import LineFormatter
+from hidream_server.settings import Settings
 from tests.api.support import error_of
 
 PAGES = ["/docs", "/redoc", "/docs/oauth2-redirect"]
@@ -158,7 +163,7 @@ def test_a_page_may_read_every_answer_its_id_and_when_to_come_again(client_with)
     for answer in answers(client):
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
-        assert exposed == ["x-request-id", "retry-after"]
+        assert exposed == ["x-request-id", "retry-after", "x-should-retry"]
         assert "Origin" in answer.headers["vary"]
 
 
@@ -176,6 +181,13 @@ def test_a_body_that_is_too_large_leaves_no_task(client_with, queue):
         assert error["code"] == "body_too_large"
         assert "1 MiB" in error["message"]
     assert sum(queue.counts().values()) == 0
+
+
+def test_a_body_that_is_too_large_is_refused_as_openais_clients_expect_it(client):
+    answer = client.post("/v1/images/generations", headers={"content-length": str(2**40)})
+    assert answer.status_code == 413
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "body_too_large")
 
 
 # Under a path
@@ -219,6 +231,24 @@ def test_the_documentation_works_under_the_path(client_with, sent, page):
         assert client.get(sent + link.removeprefix("/hidream")).status_code == 200
     servers = client.get(f"{sent}/openapi.json").json()["servers"]
     assert servers == [{"url": "/hidream"}]
+
+
+def test_errors_of_openais_routes_are_theirs_under_the_path_too(client_with, sent):
+    answer = client_with(root_path="/hidream").post(f"{sent}/v1/images/generations", json={})
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_with_keys_the_same_is_open_under_the_path(services, completed, keys, sent):
+    task = completed()
+    _, key = keys.create("somebody", Scope.ADMIN, KeyLimits(), 1.0)
+    settings = Settings(root_path="/hidream")
+    client = TestClient(create_app(replace(services, settings=settings, keyring=Keyring(keys))))
+    assert client.get(f"{sent}/livez").status_code == 200
+    for path in (f"/images/{task.pictures[0]}", "/docs", "/livezx", "/"):
+        error_of(client.get(sent + path), 401)
+    status = client.get(f"{sent}/status/{task.id}", headers={"x-api-key": key}).json()
+    [link] = status["result_urls"]
+    assert client.get(sent + link.removeprefix("http://testserver/hidream")).status_code == 200
 
 
 def test_a_redirect_stays_under_the_path(client_with, sent):

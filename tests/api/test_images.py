@@ -123,7 +123,7 @@ def test_a_task_that_is_queued_or_runs_has_no_picture_yet(client, queue, running
     error = error_of(client.get(f"/download/{task.id}"), 409)
     assert error["code"] == "task_not_finished"
     assert "processing" in error["message"]
-    queue.hand_back((task.id, task.attempt))
+    queue.hand_back((task.id, task.attempt), "tested")
     assert "queued" in error_of(client.get(f"/download/{task.id}"), 409)["message"]
 
 

@@ -6,12 +6,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from hidream_server import __version__
-from hidream_server.api import health, images, tasks
-from hidream_server.api.converting import Converting
+from hidream_server.api import events, health, images, listing, tasks
 from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
-from hidream_server.api.following import Following
+from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
+from hidream_server.api.openai import images as openai_images
+from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
 
@@ -25,11 +26,10 @@ def create_app(services: Services) -> FastAPI:
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
     )
     app.state.services = services
-    app.state.following = Following(services.queue)
-    app.state.converting = Converting()
-    for router in (tasks.router, images.router, health.router):
-        app.include_router(router)
+    for part in (tasks, listing, events, images, openai_images, openai_models, health):
+        app.include_router(part.router)
     handle_errors(app)
+    app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
     surround(app, services.settings)
     _document_limits(app, services.limits)
     return app

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hidream_server.api.errors import error_answer
+from hidream_server.api.errors import answer
 from hidream_server.api.request_ids import new_request_id
 from hidream_server.api.security_headers import security_headers
 from hidream_server.errors import (
@@ -107,15 +107,13 @@ class BoundedConnection(HttpToolsProtocol):
 
 def _raw_answer(error: HiDreamError) -> bytes:
     """Return an answer like any other, for what does not reach the app."""
-    answer = error_answer(error)
+    said = answer(None, error)
     headers = [
-        *answer.raw_headers,
+        *said.raw_headers,
         *security_headers(),
         (b"x-request-id", new_request_id()),
         (b"connection", b"close"),
     ]
-    lines = [
-        b"HTTP/1.1 %d %s" % (answer.status_code, HTTPStatus(answer.status_code).phrase.encode())
-    ]
+    lines = [b"HTTP/1.1 %d %s" % (said.status_code, HTTPStatus(said.status_code).phrase.encode())]
     lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join([*lines, b"", bytes(answer.body)])
+    return b"\r\n".join([*lines, b"", bytes(said.body)])

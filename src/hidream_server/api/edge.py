@@ -3,12 +3,12 @@
 It is outside of the handling of errors, so that their answers are like all others.
 """
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hidream_server.api.errors import body_too_large, error_answer
+from hidream_server.api.errors import answer, body_too_large
 from hidream_server.api.request_ids import RequestIds
 from hidream_server.api.security_headers import SecurityHeaders
 from hidream_server.settings import Settings
@@ -45,7 +45,7 @@ def _cors(app: ASGIApp, origins: list[str]) -> ASGIApp:
             *("Authorization", "X-API-Key", "Content-Type"),
             *("Idempotency-Key", "Last-Event-ID", "X-Request-ID"),
         ),
-        expose_headers=("X-Request-ID", "Retry-After"),
+        expose_headers=("X-Request-ID", "Retry-After", "X-Should-Retry"),
     )
 
 
@@ -64,8 +64,8 @@ class _BoundedBodies:
         for name, value in scope["headers"]:
             # The parser of HTTP has made sure that it is a number, and true.
             if name == b"content-length" and int(value) > self._most:
-                answer = error_answer(body_too_large(self._settings))
-                return await answer(scope, receive, send)
+                refusal = answer(Request(scope), body_too_large(self._settings))
+                return await refusal(scope, receive, send)
             if name == b"transfer-encoding":
                 receive = self._counted(receive)
         return await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The one edge at which errors become HTTP answers, all of one shape.
+"""The one edge at which errors become HTTP answers, all of one shape; of OpenAI's on its routes.
 
 A class is looked up along its bases, so a new error needs no new code here.
 """
@@ -14,26 +14,33 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hidream_server.api.limits import Limits
+from hidream_server.api.openai.envelope import PREFIX, envelope, status_there
+from hidream_server.api.paths import route_path
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
     BodyTooLargeError,
     FieldProblem,
+    ForbiddenError,
     HeadTooLargeError,
     HiDreamError,
     InvalidRequestError,
+    ModelNotFoundError,
     OverloadError,
     PictureExpiredError,
     PictureNotFoundError,
     PreviewNotFoundError,
     RequestError,
     RequestReusedError,
+    StoppingError,
     StoreUnavailableError,
     TaskCancelledError,
     TaskEndedError,
     TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
+    TaskNotRetryableError,
     TooManyConnectionsError,
+    UnauthorizedError,
 )
 from hidream_server.settings import Settings
 
@@ -41,13 +48,17 @@ logger = logging.getLogger(__name__)
 
 STATUS: dict[type[HiDreamError], int] = {
     InvalidRequestError: 422,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
     TaskNotFoundError: 404,
+    ModelNotFoundError: 404,
     PictureNotFoundError: 404,
     PreviewNotFoundError: 404,
     TaskNotFinishedError: 409,
     TaskFailedError: 409,
     TaskCancelledError: 409,
     TaskEndedError: 409,
+    TaskNotRetryableError: 409,
     PictureExpiredError: 410,
     BodyTooLargeError: 413,
     RequestReusedError: 422,
@@ -55,6 +66,7 @@ STATUS: dict[type[HiDreamError], int] = {
     HeadTooLargeError: 431,
     TooManyConnectionsError: 503,
     StoreUnavailableError: 503,
+    StoppingError: 503,
     RequestError: 400,
     HiDreamError: 500,
 }
@@ -81,18 +93,29 @@ def body_too_large(settings: Settings) -> BodyTooLargeError:
     return BodyTooLargeError(f"The body is larger than {settings.max_body_mb} MiB.")
 
 
-def error_answer(error: HiDreamError) -> JSONResponse:
-    """Return the answer to an error of the tree."""
+def answer(request: Request | None, error: HiDreamError) -> JSONResponse:
+    """Say an error of this project, as the one who asked expects it, if that is known."""
     problems = error.problems if isinstance(error, InvalidRequestError) else []
-    answer = _answer(status_of(error), error.code, str(error), problems)
+    response = _answer(request, status_of(error), error.code, str(error), problems)
     if error.retry_after_s is not None:
-        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    return answer
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    # OpenAI's clients repeat what failed by the server's fault, and a conflict, unless told.
+    response.headers["x-should-retry"] = "false" if error.retry_after_s is None else "true"
+    if isinstance(error, UnauthorizedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
-async def _own(_request: Request, error: Exception) -> JSONResponse:
+def openai_body(error: HiDreamError) -> dict[str, Any]:
+    """Return an error as OpenAI's clients read it, where it is not the whole answer."""
+    problems = error.problems if isinstance(error, InvalidRequestError) else []
+    field = problems[0].field if problems else None
+    return envelope(status_there(status_of(error)), error.code, _encodable(str(error)), field)
+
+
+async def _own(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HiDreamError)
-    return error_answer(error)
+    return answer(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -100,7 +123,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     limits: Limits = request.app.state.services.limits
     problems = [_form_problem(found, limits) for found in error.errors()]
-    return error_answer(InvalidRequestError(problems))
+    return answer(request, InvalidRequestError(problems))
 
 
 def _form_problem(found: dict[str, Any], limits: Limits) -> FieldProblem:
@@ -131,26 +154,38 @@ def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 413:
-        return error_answer(body_too_large(request.app.state.services.settings))
+        return answer(request, body_too_large(request.app.state.services.settings))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    answer = _answer(error.status_code, code, str(error.detail))
-    answer.headers.update(error.headers or {})
-    return answer
+    response = _answer(request, error.status_code, code, str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _answer(500, "internal", "The server made a mistake; its log says which.")
+    return _answer(request, 500, "internal", "The server made a mistake; its log says which.")
 
 
 def _answer(
-    status: int, code: str, message: str, problems: Sequence[FieldProblem] = ()
+    request: Request | None,
+    status: int,
+    code: str,
+    message: str,
+    problems: Sequence[FieldProblem] = (),
 ) -> JSONResponse:
+    if request is not None and route_path(request.scope).startswith(PREFIX):
+        field = problems[0].field if problems else None
+        body = envelope(status_there(status), code, _encodable(message), field)
+        return JSONResponse(body, status_there(status))
+    return JSONResponse({"error": _body(code, message, problems)}, status)
+
+
+def _body(code: str, message: str, problems: Sequence[FieldProblem]) -> dict[str, Any]:
     body: dict[str, Any] = {"code": code, "message": _encodable(message), "problems": []}
     for problem in problems:
         shown = {"field": _encodable(problem.field), "value": _shown(problem.value)}
         body["problems"].append(shown | {"allowed": problem.allowed})
-    return JSONResponse({"error": body}, status)
+    return body
 
 
 def _shown(value: object) -> object:

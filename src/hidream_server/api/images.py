@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 
+from hidream_server.api.access import Caller, CallerDep, FollowedDep
 from hidream_server.api.converting import Converting, ConvertingDep
 from hidream_server.api.formats import MAX_COMPRESSION, Format
 from hidream_server.api.services import Services, ServicesDep
@@ -18,7 +19,6 @@ from hidream_server.errors import (
     TaskCancelledError,
     TaskFailedError,
     TaskNotFinishedError,
-    TaskNotFoundError,
 )
 from hidream_server.store.keyed_files import preview_key
 from hidream_server.store.pictures import task_of
@@ -51,7 +51,7 @@ Compression = Annotated[
 
 @router.get("/download/{task_id}", response_class=Response, responses=_PICTURE)
 async def download(
-    task_id: str,
+    followed: FollowedDep,
     services: ServicesDep,
     converting: ConvertingDep,
     image_index: int = 0,
@@ -59,24 +59,22 @@ async def download(
     output_compression: Compression = None,
 ) -> Response:
     """Return one picture of a task as a file to keep."""
-    path = await run_in_threadpool(_path_in_task, services, task_id, image_index)
+    path = await run_in_threadpool(_path_in_task, services, followed.task, image_index)
     answer = await _answer(converting, path, output_format, output_compression)
-    name = f"{task_id}_image_{image_index}.{output_format}"
+    name = f"{followed.task.id}_image_{image_index}.{output_format}"
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
 
 
 @router.get("/preview/{task_id}", response_class=Response, responses=_PNG)
-def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Response:
+def preview(followed: FollowedDep, services: ServicesDep, image_index: int = 0) -> Response:
     """Return how an unfinished image looked last; for tasks submitted with num_previews."""
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
+    task = followed.task
     _require_index(image_index, task.params.num_images)
-    data = services.previews.get(preview_key(task_id, image_index))
+    data = services.previews.get(preview_key(task.id, image_index))
     if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
-            f"Task {task_id} has no preview of image {image_index} now: it was submitted without"
+            f"Task {task.id} has no preview of image {image_index} now: it was submitted without"
             " num_previews, has not come so far, or has ended."
         )
     return Response(data, media_type="image/png")
@@ -84,38 +82,39 @@ def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Respon
 
 @router.get("/images/{name}", response_class=Response, responses=_PICTURE)
 async def image(
-    name: str, services: ServicesDep, converting: ConvertingDep, compression: Compression = None
+    name: str,
+    caller: CallerDep,
+    services: ServicesDep,
+    converting: ConvertingDep,
+    compression: Compression = None,
 ) -> Response:
     """Return a picture by its name, as `result_urls` gives it, or with .jpeg or .webp for .png."""
     stem, _, ending = name.rpartition(".")
     if ending not in _FORMATS:
         raise PictureNotFoundError("There is no such picture.")
-    path = await run_in_threadpool(_path_by_name, services, f"{stem}.png")
+    path = await run_in_threadpool(_path_by_name, services, caller, f"{stem}.png")
     return await _answer(converting, path, _FORMATS[ending], compression, "compression")
 
 
-def _path_in_task(services: Services, task_id: str, image_index: int) -> Path:
+def _path_in_task(services: Services, task: Task, image_index: int) -> Path:
     """Return the file of one picture of a task; say why there is none."""
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
     if task.state is TaskState.FAILED:
-        raise TaskFailedError(f"Task {task_id} failed: {task.error}")
+        raise TaskFailedError(f"Task {task.id} failed: {task.error}")
     if task.state is TaskState.CANCELLED:
-        raise TaskCancelledError(f"Task {task_id} was cancelled; it has no picture.")
+        raise TaskCancelledError(f"Task {task.id} was cancelled; it has no picture.")
     if task.state is not TaskState.COMPLETED:
-        raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
+        raise TaskNotFinishedError(f"Task {task.id} is {task.state}; it has no picture yet.")
     _require_index(image_index, len(task.pictures))
-    return _path(services, task, task.pictures[image_index])
+    return picture_path(services, task, task.pictures[image_index])
 
 
-def _path_by_name(services: Services, name: str) -> Path:
+def _path_by_name(services: Services, caller: Caller, name: str) -> Path:
     """Return the file of a picture, if it is the result of a task."""
     task_id = task_of(name)
     task = services.queue.get(task_id) if task_id else None
-    if task is None or name not in task.pictures:
+    if task is None or not caller.sees(task) or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
-    return _path(services, task, name)
+    return picture_path(services, task, name)
 
 
 def _require_index(image_index: int, count: int) -> None:
@@ -123,7 +122,8 @@ def _require_index(image_index: int, count: int) -> None:
         raise PictureNotFoundError(f"The task has {count} picture(s), numbered from 0.")
 
 
-def _path(services: Services, task: Task, name: str) -> Path:
+def picture_path(services: Services, task: Task, name: str) -> Path:
+    """Return the file of a task's picture; raise what became of it if there is none."""
     if task.expired_at is not None:
         raise PictureExpiredError(
             f"The pictures of task {task.id} were deleted at"

@@ -2,6 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hidream_server.api.paths import route_path
+
 #: For what is no page: data and pictures load nothing and stand in no frame.
 _NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 #: For the pages of the documentation, which bring scripts and styles inside themselves.
@@ -38,7 +40,7 @@ class SecurityHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Before routing, which may change what the scope says of the path.
-        headers = security_headers(scope["path"].removeprefix(scope["root_path"]))
+        headers = security_headers(route_path(scope))
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":

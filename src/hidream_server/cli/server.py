@@ -7,6 +7,10 @@ import signal
 import socket
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
@@ -19,6 +23,8 @@ from hidream_server.engine.replicas import Replicas
 from hidream_server.logs import end_startup_log, set_up_logs
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
+from hidream_server.store.keys import KeyStore
+from hidream_server.store.secrets import secret
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +68,39 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         pictures=stores.pictures,
         previews=stores.previews,
         health=lambda: engine.health,
+        following=Following(stores.queue),
+        feed=Feed(stores.queue.history),
+        converting=Converting(),
+        keyring=Keyring(stores.keys),
+        signer=LinkSigner(
+            secret(stores.database, "picture links"), serving.settings.link_lifetime_s
+        ),
     )
     http = HttpServer(create_app(services), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
+    _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
     try:
-        await _run(serving, http, engine, listener, startup)
+        await _run(serving, http, engine, services.feed, listener, startup)
     finally:
         keeping.cancel()
         stores.database.dispose()
+
+
+def _warn_of_strangers(host: str, keys: KeyStore) -> None:
+    """Say that everybody may do everything, where that may be more people than was thought of."""
+    if host not in ("localhost", "::1") and not host.startswith("127.") and not keys.count():
+        logger.warning(
+            "Everybody who can reach this machine may use the service: there is no API key. Make"
+            " one with: hidream keys create NAME"
+        )
 
 
 async def _run(
     serving: Serving,
     http: HttpServer,
     engine: Replicas,
+    feed: Feed,
     listener: socket.socket,
     startup: logging.Handler,
 ) -> None:
@@ -89,6 +113,7 @@ async def _run(
     engine.stop()
     await asyncio.wait((working,))
     starting.cancel()
+    await feed.close()
     http.should_exit = True
     await answering
     working.result()
