@@ -7,6 +7,7 @@ from fastapi_offline import FastAPIOffline
 
 from hidream_server import __version__
 from hidream_server.api import events, health, images, listing, tasks
+from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
@@ -29,6 +30,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
+    surround(app, services.settings)
     _document_limits(app, services.limits)
     return app
 

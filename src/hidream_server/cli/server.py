@@ -1,14 +1,10 @@
 """Puts the server together from a serving, and runs it from its first socket to its last task."""
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
-
-import uvicorn
 
 from hidream_server.api.app import create_app
 from hidream_server.api.converting import Converting
@@ -18,7 +14,9 @@ from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
+from hidream_server.cli.http_server import HttpServer
 from hidream_server.cli.instance import claim_instance
+from hidream_server.cli.open_files import allow_connections
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
 from hidream_server.engine.replicas import Replicas
@@ -30,24 +28,10 @@ from hidream_server.store.secrets import secret
 
 logger = logging.getLogger(__name__)
 
-#: How long open connections may go on after the last task, in seconds.
-_CLOSE_GRACE_S = 5
-
 #: How often the housekeeper looks whether there is something to be done, in seconds.
 _TIDY_S = 5.0
 
-#: A connection may be silent for so long: longer than clients pause between two questions.
-_KEEP_ALIVE_S = 75
-
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Http(uvicorn.Server):
-    """uvicorn without its signal handlers: a signal drains the tasks first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_server(settings: Settings) -> None:
@@ -67,6 +51,7 @@ def run_server(settings: Settings) -> None:
             settings.log_format,
         )
         serving.announce()
+        allow_connections(settings.max_connections)
         asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
 
@@ -91,16 +76,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
             secret(stores.database, "picture links"), serving.settings.link_lifetime_s
         ),
     )
-    http = _Http(
-        uvicorn.Config(
-            create_app(services),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_CLOSE_GRACE_S,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
-    )
+    http = HttpServer(create_app(services), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
@@ -122,7 +98,7 @@ def _warn_of_strangers(host: str, keys: KeyStore) -> None:
 
 async def _run(
     serving: Serving,
-    http: uvicorn.Server,
+    http: HttpServer,
     engine: Replicas,
     feed: Feed,
     listener: socket.socket,
