@@ -52,6 +52,10 @@ class PortTakenError(ConfigurationError):
     """The port is already in use."""
 
 
+class TlsFilesError(ConfigurationError):
+    """HTTPS cannot be served with these files."""
+
+
 class AlreadyRunningError(ConfigurationError):
     """Another server owns this data directory."""
 
@@ -113,12 +117,32 @@ class InvalidRequestError(RequestError):
         super().__init__("; ".join(f"{p.field}: {p.allowed}" for p in problems))
 
 
+class MalformedRequestError(RequestError):
+    """This is not HTTP/1.1."""
+
+
+class HeadTooLargeError(RequestError):
+    """The request line and the headers are larger than this server takes."""
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than this server takes."""
+
+
 class UnauthorizedError(RequestError):
     """This takes an API key, as Authorization: Bearer KEY or X-API-Key: KEY."""
 
 
 class ForbiddenError(RequestError):
     """This takes an API key with the scope admin."""
+
+
+class ModelNotFoundError(RequestError):
+    """This server does not serve a model of this name."""
+
+
+class NotSupportedError(RequestError):
+    """This is not supported by the model."""
 
 
 class TaskNotFoundError(RequestError):
@@ -183,6 +207,16 @@ class ClientQueueFullError(OverloadError):
 
 class RateLimitedError(OverloadError):
     """This client has asked for as many images as it may in a minute."""
+
+
+class TooManyConnectionsError(OverloadError):
+    """There are as many connections as this server takes."""
+
+
+class StoppingError(HiDreamError):
+    """The server is stopping; the next one will answer."""
+
+    retry_after_s = 5.0
 
 
 class StoreUnavailableError(HiDreamError):

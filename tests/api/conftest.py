@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
@@ -84,6 +85,7 @@ def services(tmp_path: Path, model, engine: Engine, store: TaskStore, keys: KeyS
         health=lambda: engine.now,
         following=Following(queue),
         feed=Feed(queue.history),
+        converting=Converting(),
         keyring=Keyring(keys),
         signer=LinkSigner(b"a secret", 3600.0),
     )

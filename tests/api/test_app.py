@@ -11,6 +11,8 @@ ROUTES = {
     *(("get", "/download/{task_id}"), ("get", "/images/{name}"), ("get", "/preview/{task_id}")),
     ("post", "/tasks/{task_id}/cancel"),
     *(("get", "/tasks"), ("get", "/tasks/{task_id}"), ("delete", "/tasks/{task_id}")),
+    *(("get", "/v1/models"), ("get", "/v1/models/{model}")),
+    *(("post", f"/v1/images/{verb}") for verb in ("generations", "edits", "variations")),
     *(("post", "/tasks/{task_id}/retry"), ("get", "/tasks/{task_id}/events"), ("get", "/events")),
 }
 

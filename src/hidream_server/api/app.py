@@ -7,9 +7,12 @@ from fastapi_offline import FastAPIOffline
 
 from hidream_server import __version__
 from hidream_server.api import events, health, images, listing, tasks
+from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
+from hidream_server.api.openai import images as openai_images
+from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
 
@@ -23,10 +26,11 @@ def create_app(services: Services) -> FastAPI:
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
     )
     app.state.services = services
-    for router in (tasks.router, listing.router, events.router, images.router, health.router):
-        app.include_router(router)
+    for part in (tasks, listing, events, images, openai_images, openai_models, health):
+        app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
+    surround(app, services.settings)
     _document_limits(app, services.limits)
     return app
 

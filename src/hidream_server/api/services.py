@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from hidream_server.api.access import CallerDep
+from hidream_server.api.converting import Converting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
@@ -38,6 +39,7 @@ class Services:
     feed: Feed
     keyring: Keyring
     signer: LinkSigner
+    converting: Converting
 
 
 async def _services(request: Request) -> Services:

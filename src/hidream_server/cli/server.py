@@ -1,23 +1,22 @@
 """Puts the server together from a serving, and runs it from its first socket to its last task."""
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
-
-import uvicorn
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
+from hidream_server.cli.http_server import HttpServer
 from hidream_server.cli.instance import claim_instance
+from hidream_server.cli.open_files import allow_connections
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
 from hidream_server.cli.webhooks import new_deliverer
@@ -31,24 +30,10 @@ from hidream_server.store.secrets import secret
 
 logger = logging.getLogger(__name__)
 
-#: How long open connections may go on after the last task, in seconds.
-_CLOSE_GRACE_S = 5
-
 #: How often the housekeeper looks whether there is something to be done, in seconds.
 _TIDY_S = 5.0
 
-#: A connection may be silent for so long: longer than clients pause between two questions.
-_KEEP_ALIVE_S = 75
-
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Http(uvicorn.Server):
-    """uvicorn without its signal handlers: a signal drains the tasks first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_server(settings: Settings) -> None:
@@ -61,8 +46,14 @@ def run_server(settings: Settings) -> None:
         if serving.project is not None:
             serving.project_work.mkdir()
         listener = bind(settings.host, settings.port)
-        startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
+        startup = set_up_logs(
+            settings.log_dir,
+            settings.log_level,
+            settings.log_file_mb * 2**20,
+            settings.log_format,
+        )
         serving.announce()
+        allow_connections(settings.max_connections)
         asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
 
@@ -83,19 +74,11 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         health=lambda: engine.health,
         following=Following(stores.queue),
         feed=Feed(stores.queue.history),
+        converting=Converting(),
         keyring=Keyring(stores.keys),
         signer=signer,
     )
-    http = _Http(
-        uvicorn.Config(
-            create_app(services),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_CLOSE_GRACE_S,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
-    )
+    http = HttpServer(create_app(services), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
@@ -117,7 +100,7 @@ def _warn_of_strangers(host: str, keys: KeyStore) -> None:
 
 async def _run(
     serving: Serving,
-    http: uvicorn.Server,
+    http: HttpServer,
     engine: Replicas,
     feed: Feed,
     deliverer: Deliverer,
