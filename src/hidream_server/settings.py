@@ -132,6 +132,12 @@ class Settings(BaseModel):
         "INFO", "DEBUG, INFO, WARNING or ERROR", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
     )
     log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
+    otlp_endpoint: str | None = _option(
+        None,
+        "OpenTelemetry collector that traces are sent to, like http://localhost:4318; needs the"
+        " otel extra (default: no traces)",
+        pattern="^https?://[^/]+",
+    )
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
     max_inference_steps: int = _option(200, "most denoising steps of a task", ge=1)
     max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)

@@ -16,6 +16,7 @@ from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.devices.cpu import CPU
 from hidream_server.engine.health import EngineHealth, EngineState
+from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.reading import describe
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import TaskQueue
@@ -66,6 +67,7 @@ def services(tmp_path: Path, model, engine: Engine, store: TaskStore) -> Service
         pictures=PictureFolder(tmp_path / "pictures"),
         previews=KeyedFiles(tmp_path / "previews"),
         health=lambda: engine.now,
+        metrics=Metrics(),
     )
 
 

@@ -10,6 +10,7 @@ ROUTES = {
     *(("post", "/submit"), ("post", "/batch_submit"), ("get", "/status/{task_id}")),
     *(("get", "/download/{task_id}"), ("get", "/images/{name}"), ("get", "/preview/{task_id}")),
     ("post", "/tasks/{task_id}/cancel"),
+    ("get", "/metrics"),
     ("delete", "/tasks/{task_id}"),
 }
 

@@ -3,32 +3,59 @@
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
+from opentelemetry.trace import TracerProvider
 
 from hidream_server import __version__
-from hidream_server.api import health, images, tasks
+from hidream_server.api import health, images, metrics, tasks
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.following import Following
 from hidream_server.api.limits import Limits
+from hidream_server.api.measuring import Measuring
+from hidream_server.api.metrics import Counting
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
 
+#: Asked again and again by machines; a trace of each would hide all others.
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
-def create_app(services: Services) -> FastAPI:
-    """Return the app; its /docs loads nothing from other hosts."""
+
+def create_app(services: Services, tracer_provider: TracerProvider | None = None) -> FastAPI:
+    """Return the app; its /docs loads nothing from other hosts.
+
+    With a `tracer_provider` there is a span for each request.
+    """
     app: FastAPI = FastAPIOffline(
         title="HiDream Server",
         version=__version__,
         description="HiDream-I1: submit a prompt, follow it, fetch the picture.",
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
+        telemetry=_telemetry(tracer_provider),
     )
     app.state.services = services
     app.state.following = Following(services.queue)
-    for router in (tasks.router, images.router, health.router):
+    app.state.counting = Counting(services.queue)
+    for router in (tasks.router, images.router, health.router, metrics.router):
         app.include_router(router)
+    app.add_middleware(Measuring, metrics=services.metrics)
     handle_errors(app)
     _document_limits(app, services.limits)
     return app
+
+
+def _telemetry(provider: TracerProvider | None) -> TelemetryConfig | None:
+    """Let FastAPI trace requests, and nothing else: what is counted goes to Prometheus."""
+    if provider is None:
+        return None
+    return TelemetryConfig(
+        tracer_provider=provider,
+        metrics=False,
+        logs=False,
+        operation_spans=False,
+        auto_configure=False,
+        exclude=lambda scope: scope.get("path") in _UNTRACED,
+    )
 
 
 def _document_limits(app: FastAPI, limits: Limits) -> None:

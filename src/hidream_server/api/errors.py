@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hidream_server.api.limits import Limits
+from hidream_server.api.measuring import note_error
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
     FieldProblem,
@@ -70,8 +71,9 @@ def status_of(error: HiDreamError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
-async def _own(_request: Request, error: Exception) -> JSONResponse:
+async def _own(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HiDreamError)
+    note_error(request, error.code)
     problems = error.problems if isinstance(error, InvalidRequestError) else []
     answer = _answer(status_of(error), error.code, str(error), problems)
     if error.retry_after_s is not None:
@@ -112,9 +114,10 @@ def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
     return str(found["msg"]) + (f", {limit.allowed}" if limit else "")
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    note_error(request, code)
     answer = _answer(error.status_code, code, str(error.detail))
     answer.headers.update(error.headers or {})
     return answer

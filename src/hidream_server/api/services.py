@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from hidream_server.api.limits import Limits
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.engine.health import EngineHealth
+from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
@@ -28,6 +29,7 @@ class Services:
     pictures: PictureFolder
     previews: KeyedFiles
     health: Callable[[], EngineHealth]
+    metrics: Metrics
 
 
 async def _services(request: Request) -> Services:

@@ -17,8 +17,11 @@ from hidream_server.cli.groups import new_engine
 from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
+from hidream_server.cli.tracing import Tracing
 from hidream_server.engine.replicas import Replicas
 from hidream_server.logs import end_startup_log, set_up_logs
+from hidream_server.metrics.metrics import Metrics
+from hidream_server.observer import Observers
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
 
@@ -61,8 +64,10 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
-    stores = open_stores(serving)
-    engine = new_engine(serving, stores)
+    metrics, tracing = Metrics(), Tracing(serving.settings.otlp_endpoint)
+    observer = Observers(metrics.tasks, *tracing.observers)
+    stores = open_stores(serving, observer)
+    engine = new_engine(serving, stores, observer)
     services = Services(
         settings=serving.settings,
         limits=Limits(serving.settings, serving.model),
@@ -72,10 +77,11 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         pictures=stores.pictures,
         previews=stores.previews,
         health=lambda: engine.health,
+        metrics=metrics,
     )
     http = _Http(
         uvicorn.Config(
-            create_app(services),
+            create_app(services, tracing.provider),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -90,6 +96,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     finally:
         keeping.cancel()
         stores.database.dispose()
+        await asyncio.to_thread(tracing.close)
 
 
 async def _run(
