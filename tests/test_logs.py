@@ -1,16 +1,22 @@
 """Log lines: their form, where they go, how long they are kept."""
 
 import asyncio
+import json
 import logging
 import re
+import time
 from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from hidream_server.ipc.reporting import ChannelHandler
 from hidream_server.logs import (
-    FORMAT,
     RUNS_KEPT,
-    ContextFilter,
+    LineFormatter,
     current_task,
     end_startup_log,
     log_context,
@@ -61,8 +67,82 @@ def test_a_line_names_time_level_task_rank_and_logger(tmp_path, capsys):
 
 def test_outside_any_context_task_and_rank_are_dashes():
     record = logging.LogRecord("n", logging.INFO, "", 0, "hello", None, None)
-    assert ContextFilter().filter(record)
-    assert "[task=- rank=-] n: hello" in logging.Formatter(FORMAT).format(record)
+    assert "[task=- rank=-] n: hello" in LineFormatter().format(record)
+
+
+def test_a_line_names_its_request_if_there_is_one_and_so_does_each_line_of_a_traceback(tmp_path):
+    set_up_logs(tmp_path, "INFO", 2**20)
+    with log_context(request="r.1"):
+        try:
+            raise RuntimeError("no\nway")
+        except RuntimeError:
+            logger.exception("failed")
+    [run_file] = run_files(tmp_path)
+    lines = run_file.read_text().splitlines()
+    assert len(lines) > 4
+    assert all("[task=- rank=- request=r.1] hidream_server.test: " in line for line in lines)
+
+
+# JSON
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a log file, which must have one on each line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_json_logs_are_one_object_a_line_on_the_console_and_in_both_files(tmp_path, capsys):
+    set_up_logs(tmp_path, "INFO", 2**20, "json")
+    with log_context(task="t-1", request="r-1"):
+        logger.warning("two\nlines of %s, 提示 and \ud800", "text")
+    [run_file] = run_files(tmp_path)
+    [found] = objects(run_file)
+    assert [json.loads(capsys.readouterr().err)] == [found] == objects(tmp_path / "startup.log")
+    logged_at = found.pop("time")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", logged_at)
+    assert abs(datetime.fromisoformat(logged_at).timestamp() - time.time()) < 60
+    assert found == {
+        "level": "WARNING",
+        "logger": "hidream_server.test",
+        "message": "two\nlines of text, 提示 and \ud800",
+        "task": "t-1",
+        "request": "r-1",
+    }
+
+
+def test_a_json_line_holds_its_exception_as_text(tmp_path):
+    set_up_logs(tmp_path, "INFO", 2**20, "json")
+    try:
+        raise RuntimeError("no way")
+    except RuntimeError:
+        logger.exception("failed")
+    [run_file] = run_files(tmp_path)
+    [found] = objects(run_file)
+    assert found["message"] == "failed"
+    assert found["exception"].startswith("Traceback")
+    assert found["exception"].endswith("RuntimeError: no way")
+
+
+def test_a_line_of_a_rank_keeps_its_fields_in_json(tmp_path):
+    sent = []
+    rank = ChannelHandler(SimpleNamespace(send=sent.append), rank=3)
+    record = logging.LogRecord("hidream_server.worker", 40, "", 0, "out of %s", ("room",), None)
+    with log_context(task="t-1"):
+        rank.handle(record)
+    [line] = sent
+    set_up_logs(tmp_path, "INFO", 2**20, "json")
+    with log_context(task=line.task_id, rank=line.rank):
+        logging.getLogger(line.logger).log(line.level, "%s", line.text)
+    [run_file] = run_files(tmp_path)
+    [found] = objects(run_file)
+    assert found.pop("time")
+    assert found == {
+        "level": "ERROR",
+        "logger": "hidream_server.worker",
+        "message": "out of room",
+        "task": "t-1",
+        "rank": 3,
+    }
 
 
 def test_contexts_nest_and_end_even_when_an_error_leaves_them():

@@ -29,9 +29,17 @@ TEXTS = {
     "port": "9000",
     "host": "127.0.0.1",
     "api_base_url": "https://pictures.example",
+    "root_path": "/hidream",
+    "trusted_proxies": "10.0.0.1,172.16.0.0/12",
+    "cors_origins": "https://app.example,http://localhost:3000",
+    "ssl_certfile": "/c.pem",
+    "ssl_keyfile": "/k.pem",
+    "max_connections": "7",
+    "max_body_mb": "7",
     "data_dir": "/d",
     "log_dir": "/l",
     "log_level": "DEBUG",
+    "log_format": "json",
     "log_file_mb": "3",
     "otlp_endpoint": "http://collector:4318",
     "max_prompt_chars": "10",
@@ -51,6 +59,8 @@ TEXTS = {
     "keep_pictures_days": "1.5",
     "keep_pictures_gb": "1.5",
     "keep_tasks_days": "1.5",
+    "link_lifetime_s": "60",
+    "webhook_allow_private": "true",
     "drain_timeout_s": "0",
     "layout_tries": "3",
     "layout_cool_down_s": "10",
@@ -142,7 +152,17 @@ def test_flags_are_the_names_with_dashes():
         ("device_type", "tpu"),
         ("device_count", "0"),
         ("api_base_url", "pictures.example"),
+        ("root_path", "hidream"),
+        ("root_path", "/"),
+        ("root_path", "/hidream/"),
+        ("cors_origins", "app.example"),
+        ("cors_origins", "https://app.example/"),
+        ("cors_origins", "https://App.example"),
+        ("cors_origins", "https://app.example,*"),
+        ("max_connections", "-1"),
+        ("max_body_mb", "0"),
         ("log_level", "LOUD"),
+        ("log_format", "xml"),
         ("log_file_mb", "0"),
         ("max_prompt_chars", "0"),
         ("max_inference_steps", "0"),
@@ -184,6 +204,20 @@ def test_a_device_named_twice_is_refused():
     error = refusal({"devices": "0,1,3,1"})
     assert isinstance(error, DeviceListError)
     assert "device 1 twice" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text", ["nginx", "10.0.0.1/8", "10.0.0.1,", "10.0.0.256", "*,10.0.0.1", "10.0.0.1;10.0.0.2"]
+)
+def test_proxies_that_are_no_addresses_are_refused(text):
+    message = str(refusal({"trusted_proxies": text}))
+    assert repr(text) in message
+    assert "10.0.0.1,172.16.0.0/12" in message
+
+
+@pytest.mark.parametrize("text", ["*", "10.0.0.1", "::1, fd00::/8", "10.0.0.0/8"])
+def test_proxies_are_addresses_or_networks_or_all(text):
+    assert load_settings({"trusted_proxies": text}, environ={}).trusted_proxies == text
 
 
 def test_a_device_list_keeps_its_order():

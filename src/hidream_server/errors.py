@@ -60,6 +60,10 @@ class NotRunningError(ConfigurationError):
     """No server runs on this data directory."""
 
 
+class KeyNotFoundError(HiDreamError):
+    """There is no such API key."""
+
+
 class TorchMissingError(ConfigurationError):
     """PyTorch is not installed in this environment."""
 
@@ -113,6 +117,14 @@ class InvalidRequestError(RequestError):
         super().__init__("; ".join(f"{p.field}: {p.allowed}" for p in problems))
 
 
+class UnauthorizedError(RequestError):
+    """This takes an API key, as Authorization: Bearer KEY or X-API-Key: KEY."""
+
+
+class ForbiddenError(RequestError):
+    """This takes an API key with the scope admin."""
+
+
 class TaskNotFoundError(RequestError):
     """There is no task with this id."""
 
@@ -127,6 +139,10 @@ class TaskFailedError(RequestError):
 
 class TaskCancelledError(RequestError):
     """The task was cancelled; it has no picture."""
+
+
+class TaskNotRetryableError(RequestError):
+    """Only a task that failed or was cancelled can be tried again."""
 
 
 class TaskEndedError(RequestError):
@@ -177,6 +193,28 @@ class StoreUnavailableError(HiDreamError):
     """The task database does not answer; nothing is lost, try again soon."""
 
     retry_after_s = 2.0
+
+
+class WebhookSecretError(HiDreamError):
+    """A webhook secret is whsec_ followed by 24 to 64 bytes in base64."""
+
+
+class WebhookAddressError(HiDreamError):
+    """A webhook may not go to this address."""
+
+    def __init__(self, allowed: str) -> None:
+        #: What would be right, for a FieldProblem.
+        self.allowed = allowed
+        super().__init__(f"A webhook may not go to this address; allowed is {allowed}.")
+
+
+class DeliveryError(HiDreamError):
+    """A webhook was not delivered."""
+
+    def __init__(self, reason: str, final: bool = False) -> None:
+        super().__init__(reason)
+        #: Trying again is useless.
+        self.final = final
 
 
 class EngineError(HiDreamError):

@@ -10,10 +10,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -49,6 +50,22 @@ def _parse_devices(value: object) -> object:
 
 
 DeviceIds = Annotated[tuple[int, ...], BeforeValidator(_parse_devices)]
+
+
+def _check_addresses(value: str) -> str:
+    """Refuse what uvicorn would take for a host that never comes."""
+    for part in value.split(",") if value != "*" else ():
+        try:
+            ip_network(part.strip())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The list of proxies {value!r} cannot be read: {part.strip()!r} is no address and"
+                " no network; give some joined by commas, like 10.0.0.1,172.16.0.0/12, or *."
+            ) from error
+    return value
+
+
+Addresses = Annotated[str, AfterValidator(_check_addresses)]
 
 
 class Settings(BaseModel):
@@ -120,6 +137,32 @@ class Settings(BaseModel):
         env=("API_BASE_URL",),
         pattern="^https?://[^/]+",
     )
+    root_path: str | None = _option(
+        None,
+        "path under which a proxy serves this server, like /hidream, whether it strips it or not",
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+    )
+    trusted_proxies: Addresses | None = _option(
+        None,
+        "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses or networks"
+        " joined by commas, or * (default none)",
+    )
+    cors_origins: str | None = _option(
+        None,
+        "origins whose pages may call this server from a browser, like https://app.example, joined"
+        " by commas, or * (default none)",
+        pattern=r"^(\*|https?://[a-z0-9.:\[\]-]+(,https?://[a-z0-9.:\[\]-]+)*)$",
+    )
+    ssl_certfile: Path | None = _option(
+        None, "PEM file with the certificate and its chain, to serve HTTPS"
+    )
+    ssl_keyfile: Path | None = _option(
+        None, "PEM file with the certificate's private key, without a passphrase"
+    )
+    max_connections: int = _option(
+        10000, "most connections at once, above which new ones get 503; 0 for no bound", ge=0
+    )
+    max_body_mb: int = _option(16, "largest body of a request, in MiB", ge=1)
     data_dir: Path = _option(Path("var"), "folder for the task database and the pictures")
     database_url: str | None = _option(
         None,
@@ -131,6 +174,9 @@ class Settings(BaseModel):
     log_level: str = _option(
         "INFO", "DEBUG, INFO, WARNING or ERROR", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
     )
+    log_format: str = _option(
+        "text", "text, or json for one JSON object a line", pattern="^(text|json)$"
+    )
     log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
     otlp_endpoint: str | None = _option(
         None,
@@ -139,6 +185,11 @@ class Settings(BaseModel):
         pattern="^https?://[^/]+",
     )
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
+    link_lifetime_s: float = _option(
+        3600.0,
+        "how long a link to a picture opens it without a key, where there are keys, in seconds",
+        gt=0,
+    )
     max_inference_steps: int = _option(200, "most denoising steps of a task", ge=1)
     max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)
     max_images_per_prompt: int = _option(8, "most images of a task", ge=1)
@@ -172,6 +223,9 @@ class Settings(BaseModel):
         "how long tasks are known after their end, and never shorter than their pictures, in days;"
         " 0 for ever",
         ge=0,
+    )
+    webhook_allow_private: bool = _option(
+        False, "let webhooks go to this machine and to private networks, not to public hosts only"
     )
     max_running: int = _option(
         8,

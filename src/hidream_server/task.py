@@ -26,7 +26,10 @@ class TaskState(StrEnum):
     @property
     def is_open(self) -> bool:
         """The task has not ended."""
-        return self in (TaskState.QUEUED, TaskState.PROCESSING)
+        return self in OPEN
+
+
+OPEN = (TaskState.QUEUED, TaskState.PROCESSING)
 
 
 #: The one table of legal transitions. processing → queued is a task handed back.
@@ -125,6 +128,10 @@ class Task:
     created_at: float
     #: Whom it belongs to, for fair shares.
     client: str = ""
+    #: Its client's share of the service, beside clients that have 1.
+    weight: float = 1.0
+    #: So many tasks of its client may run at once; 0: no bound.
+    max_running: int = 0
     #: Of the request that it was asked for with, by which a repetition is known.
     digest: str = ""
     #: The queue's order: when it counts as submitted, and later the more work it is.

@@ -10,6 +10,11 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
@@ -21,7 +26,9 @@ from hidream_server.model_directory.reading import describe
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.database import Database
 from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task
@@ -49,24 +56,41 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[TaskStore]:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = new_database(tmp_path / "tasks.db")
-    yield TaskStore(database)
+    yield database
     database.dispose()
 
 
 @pytest.fixture
-def services(tmp_path: Path, model, engine: Engine, store: TaskStore) -> Services:
-    settings = Settings()
+def store(database: Database) -> TaskStore:
+    return TaskStore(database)
+
+
+@pytest.fixture
+def keys(database: Database) -> KeyStore:
+    """Return the server's keys; none at first, so that everything is open."""
+    return KeyStore(database)
+
+
+@pytest.fixture
+def services(tmp_path: Path, model, engine: Engine, store: TaskStore, keys: KeyStore) -> Services:
+    settings, queue = Settings(), new_queue(store)
     return Services(
         settings=settings,
         limits=Limits(settings, model),
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
-        queue=new_queue(store),
+        queue=queue,
         pictures=PictureFolder(tmp_path / "pictures"),
         previews=KeyedFiles(tmp_path / "previews"),
         health=lambda: engine.now,
+        following=Following(queue),
+        feed=Feed(queue.history),
+        counting=Counting(queue),
+        converting=Converting(),
+        keyring=Keyring(keys),
+        signer=LinkSigner(b"a secret", 3600.0),
         metrics=Metrics(),
     )
 
@@ -93,12 +117,14 @@ def client_with(services: Services, store: TaskStore) -> Callable[..., TestClien
     def make(variant: str | None = None, **options: Any) -> TestClient:
         settings = Settings(**options)
         model = replace(services.model, variant=variant) if variant else services.model
+        queue = new_queue(store, bounds=Bounds.of(settings))
         other = replace(
             services,
             settings=settings,
             model=model,
             limits=Limits(settings, model),
-            queue=new_queue(store, bounds=Bounds.of(settings)),
+            queue=queue,
+            following=Following(queue),
         )
         return TestClient(create_app(other), raise_server_exceptions=False)
 

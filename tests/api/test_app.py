@@ -11,7 +11,8 @@ ROUTES = {
     *(("get", "/download/{task_id}"), ("get", "/images/{name}"), ("get", "/preview/{task_id}")),
     ("post", "/tasks/{task_id}/cancel"),
     ("get", "/metrics"),
-    ("delete", "/tasks/{task_id}"),
+    *(("get", "/tasks"), ("get", "/tasks/{task_id}"), ("delete", "/tasks/{task_id}")),
+    *(("post", "/tasks/{task_id}/retry"), ("get", "/tasks/{task_id}/events"), ("get", "/events")),
 }
 
 

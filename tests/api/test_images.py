@@ -1,10 +1,12 @@
 """Pictures come from the one folder, and only once they are a task's result."""
 
+import io
 from urllib.parse import quote
 
 import pytest
+from PIL import Image
 
-from tests.api.support import error_of, raw_get
+from tests.api.support import error_of, problem_of, raw_get
 
 
 def test_a_download_is_the_picture_as_a_file_to_keep(client, completed):
@@ -31,12 +33,97 @@ def test_an_image_is_shown_not_kept(client, completed):
     assert response.content == b"\x89PNG picture 0"
 
 
+# Other formats
+
+
+@pytest.fixture
+def painted(services, completed):
+    """A task that has a real picture."""
+    task = completed()
+    file = io.BytesIO()
+    Image.radial_gradient("L").convert("RGB").save(file, "PNG")
+    services.pictures.put(task.pictures[0], file.getvalue())
+    return task
+
+
+def opened(response) -> Image.Image:
+    assert response.status_code == 200, response.text
+    return Image.open(io.BytesIO(response.content))
+
+
+@pytest.mark.parametrize(
+    ("ending", "media_type"),
+    [("jpeg", "image/jpeg"), ("jpg", "image/jpeg"), ("webp", "image/webp")],
+)
+def test_a_picture_is_had_in_another_format_by_the_end_of_its_name(
+    client, painted, ending, media_type
+):
+    stem = painted.pictures[0].removesuffix(".png")
+    response = client.get(f"/images/{stem}.{ending}?compression=80")
+    assert response.headers["content-type"] == media_type
+    with opened(response) as picture:
+        assert (Image.MIME[picture.format], picture.size) == (media_type, (256, 256))
+    assert "content-disposition" not in response.headers
+    assert len(client.get(f"/images/{stem}.{ending}").content) > len(response.content)
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp"])
+def test_a_download_in_another_format_is_a_file_of_that_name(client, painted, form):
+    answer = client.get(f"/download/{painted.id}?output_format={form}&output_compression=80")
+    assert answer.headers["content-type"] == f"image/{form}"
+    name = f"{painted.id}_image_0.{form}"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
+    with opened(answer) as picture:
+        assert picture.format == form.upper()
+
+
+def test_clients_may_keep_pictures_in_any_format(client, painted):
+    [name] = painted.pictures
+    paths = [f"/images/{name}", f"/images/{name[:-4]}.webp", f"/download/{painted.id}"]
+    for path in paths:
+        answer = client.get(path)
+        assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize("value", ["-1", "101", "best", "1.5"])
+def test_a_compression_out_of_range_is_refused(client, painted, value):
+    webp = painted.pictures[0].replace(".png", ".webp")
+    for path, field in (
+        (f"/images/{webp}?compression=", "compression"),
+        (f"/download/{painted.id}?output_format=webp&output_compression=", "output_compression"),
+    ):
+        problem = problem_of(client.get(path + value))
+        assert (problem["field"], problem["value"]) == (field, value)
+
+
+def test_a_png_takes_no_compression(client, painted):
+    for path, field in (
+        (f"/images/{painted.pictures[0]}?compression=80", "compression"),
+        (f"/download/{painted.id}?output_compression=80", "output_compression"),
+    ):
+        problem = problem_of(client.get(path))
+        assert problem == {"field": field, "value": 80, "allowed": "none with png"}
+
+
+def test_a_format_that_there_is_not_is_refused(client, painted):
+    problem = problem_of(client.get(f"/download/{painted.id}?output_format=gif"))
+    assert (problem["field"], problem["value"]) == ("output_format", "gif")
+    for format_name in ("png", "jpeg", "webp"):
+        assert format_name in problem["allowed"]
+
+
+@pytest.mark.parametrize("ending", ["gif", "PNG", "webp.png", ""])
+def test_a_name_with_another_end_is_no_picture(client, painted, ending):
+    name = painted.pictures[0].removesuffix("png") + ending
+    assert error_of(client.get(f"/images/{name}"), 404)["code"] == "picture_not_found"
+
+
 def test_a_task_that_is_queued_or_runs_has_no_picture_yet(client, queue, running):
     task = running()
     error = error_of(client.get(f"/download/{task.id}"), 409)
     assert error["code"] == "task_not_finished"
     assert "processing" in error["message"]
-    queue.hand_back((task.id, task.attempt))
+    queue.hand_back((task.id, task.attempt), "tested")
     assert "queued" in error_of(client.get(f"/download/{task.id}"), 409)["message"]
 
 

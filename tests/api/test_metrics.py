@@ -12,10 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from hidream_server.api.app import create_app
+from hidream_server.api.counting import Counting
 from hidream_server.api.measuring import SUBMISSIONS
-from hidream_server.api.metrics import Counting
 from hidream_server.engine.health import EngineState
 from hidream_server.errors import StoreUnavailableError
+from hidream_server.keys import KeyLimits, Scope
 from hidream_server.metrics.metrics import Metrics
 from hidream_server.task import TaskState
 
@@ -146,12 +147,22 @@ def test_what_a_client_makes_up_is_no_label(client: TestClient):
 
 def test_every_documented_route_has_its_template_as_label(app: FastAPI, client: TestClient):
     paths = client.get("/openapi.json").json()["paths"]
+    # A stream without an end.
+    del paths["/events"]
     for path, verbs in paths.items():
         for verb in verbs:
             client.request(verb, path.replace("{", "").replace("}", ""))
     found = {dict(labels)["route"] for labels in samples(client, "hidream_http_requests_total")}
     assert set(paths) <= found
     assert set(paths) >= SUBMISSIONS
+
+
+def test_who_has_no_key_is_counted_though_no_route_was_asked(client: TestClient, keys: Any):
+    _, text = keys.create("prometheus", Scope.ADMIN, KeyLimits(), 1.0)
+    assert client.post("/submit", json={"prompt": "a sea"}).status_code == 401
+    scraped = client.get("/metrics", headers={"Authorization": f"Bearer {text}"}).text
+    assert 'hidream_http_requests_total{method="POST",route="other",status="401"} 1.0' in scraped
+    assert 'status="refused"' not in scraped
 
 
 def test_an_answer_is_timed_to_its_end(client: TestClient):

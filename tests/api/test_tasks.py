@@ -1,6 +1,7 @@
 """Submit and follow: the original routes."""
 
 from datetime import UTC, datetime
+from threading import Timer
 
 import pytest
 
@@ -19,7 +20,7 @@ STATUS_FIELDS = {
     "pictures_expired",
     *("task_id", "requestId", "status", "progress", "result_urls", "error", "created_at"),
     *("started_at", "completed_at", "processing_time", "attempt", "seeds", "timings"),
-    *("estimated_time", "queue_position"),
+    *("estimated_time", "queue_position", "request"),
 }
 
 
@@ -108,7 +109,27 @@ def test_the_status_of_a_queued_task(client):
         "attempt": 0,
         "seeds": [5],
         "timings": None,
+        "request": {
+            "prompt": "a",
+            "negative_prompt": "",
+            "resolution": "1024x1024",
+            "num_inference_steps": 50,
+            "guidance_scale": 5.0,
+            "num_images_per_prompt": 1,
+            "seed": 5,
+            "infer_type": "Accuracy",
+            "priority": "normal",
+            "deadline_s": None,
+            "num_previews": 0,
+        },
     }
+
+
+def test_what_a_status_says_was_asked_for_can_be_submitted_again(client, queue):
+    first = client.post("/submit", json={"prompt": "a", "seed": 5}).json()["task_id"]
+    again = client.get(f"/tasks/{first}").json()["request"]
+    second = client.post("/submit", json=again).json()["task_id"]
+    assert queue.get(second).params == queue.get(first).params
 
 
 def test_the_progress_follows_the_steps(client, queue, running):
@@ -196,36 +217,105 @@ def test_a_deadline_that_can_be_met_is_kept_in_mind(client, queue):
 
 # Cancelling
 
-VERBS = pytest.mark.parametrize(
-    "verb", [("POST", "/cancel"), ("DELETE", "")], ids=["post", "delete"]
-)
 
-
-@VERBS
-def test_a_task_can_be_cancelled_queued_or_running_and_again(client, running, verb):
-    method, suffix = verb
+def test_a_task_can_be_cancelled_queued_or_running_and_again(client, running):
     claimed = running().id
     queued = client.post("/submit", json={"prompt": "a"}).json()["task_id"]
     for task_id in (claimed, queued):
-        answers = [client.request(method, f"/tasks/{task_id}{suffix}") for _ in range(2)]
+        answers = [client.post(f"/tasks/{task_id}/cancel") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 200]
         assert answers[0].json() == answers[1].json() == client.get(f"/status/{task_id}").json()
         assert answers[0].json()["status"] == "cancelled"
 
 
-@VERBS
-def test_a_task_that_has_ended_is_not_cancelled(client, completed, verb):
-    method, suffix = verb
+def test_a_task_that_has_ended_is_not_cancelled(client, completed):
     task_id = completed().id
-    error = error_of(client.request(method, f"/tasks/{task_id}{suffix}"), 409)
+    error = error_of(client.post(f"/tasks/{task_id}/cancel"), 409)
     assert error["code"] == "task_ended"
     assert "completed" in error["message"]
     assert client.get(f"/status/{task_id}").json()["status"] == "completed"
 
 
-@VERBS
-def test_nobody_cannot_be_cancelled(client, verb):
-    method, suffix = verb
-    assert (
-        error_of(client.request(method, f"/tasks/nobody{suffix}"), 404)["code"] == "task_not_found"
-    )
+@pytest.mark.parametrize(
+    ("method", "suffix"),
+    [("POST", "/cancel"), ("POST", "/retry"), ("DELETE", ""), ("GET", ""), ("GET", "/events")],
+)
+def test_nothing_can_be_done_with_no_task(client, method, suffix):
+    error = error_of(client.request(method, f"/tasks/nobody{suffix}"), 404)
+    assert error["code"] == "task_not_found"
+
+
+# Deleting
+
+
+def test_a_deleted_task_is_gone_with_its_pictures(client, services, completed):
+    task = completed()
+    url = client.get(f"/status/{task.id}").json()["result_urls"][0]
+    assert client.delete(f"/tasks/{task.id}").status_code == 204
+    assert services.pictures.names() == []
+    for path in (f"/status/{task.id}", f"/download/{task.id}", url, f"/tasks/{task.id}"):
+        assert error_of(client.get(path), 404)
+    assert error_of(client.delete(f"/tasks/{task.id}"), 404)["code"] == "task_not_found"
+
+
+def test_a_task_that_is_deleted_while_it_runs_is_cancelled_first(client, queue, running):
+    ended = []
+    queue.on_end(ended.append)
+    task = running()
+    assert client.delete(f"/tasks/{task.id}").status_code == 204
+    assert ended == [task.id]
+    assert queue.beat({(task.id, 1): 1}) == {(task.id, 1)}
+
+
+# Trying again
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_task_without_pictures_can_be_tried_again_as_a_new_one(client, queue, running, state):
+    task = running(seed=7, priority="high")
+    if state == "failed":
+        queue.fail((task.id, 1), "the disk is full")
+    else:
+        queue.cancel(task.id)
+    answer = client.post(f"/tasks/{task.id}/retry")
+    assert answer.status_code == 200
+    again = queue.get(answer.json()["task_id"])
+    assert again.id != task.id
+    assert (again.params, again.state) == (task.params, TaskState.QUEUED)
+    assert queue.get(task.id).state == state
+
+
+def test_a_task_that_may_still_succeed_or_has_is_not_tried_again(client, running, completed):
+    for task in (completed(), running()):
+        error = error_of(client.post(f"/tasks/{task.id}/retry"), 409)
+        assert error["code"] == "task_not_retryable"
+
+
+def test_trying_again_twice_under_one_key_makes_one_task(client, queue, running):
+    task = running()
+    queue.cancel(task.id)
+    header = {"Idempotency-Key": "once more"}
+    answers = [client.post(f"/tasks/{task.id}/retry", headers=header) for _ in range(2)]
+    assert answers[0].json()["task_id"] == answers[1].json()["task_id"]
+    assert queue.counts()[TaskState.QUEUED] == 1
+
+
+# Waiting
+
+
+def test_a_status_may_wait_for_the_end(client, queue, running):
+    task = running()
+    timer = Timer(0.2, queue.complete, [(task.id, 1), ["x.png"], {}])
+    timer.start()
+    assert client.get(f"/status/{task.id}?wait=30").json()["status"] == "completed"
+    timer.join()
+
+
+def test_a_status_waits_no_longer_than_it_is_told(client, running):
+    task = running()
+    assert client.get(f"/status/{task.id}?wait=0.05").json()["status"] == "processing"
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "inf", "long"])
+def test_a_wait_that_cannot_be_is_refused(client, running, wait):
+    assert problem_of(client.get(f"/status/{running().id}?wait={wait}"))["field"] == "wait"

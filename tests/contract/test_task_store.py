@@ -5,7 +5,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from hypothesis import HealthCheck
@@ -22,27 +21,16 @@ from hypothesis.strategies import integers
 
 from hidream_server.errors import OverloadError, RequestReusedError
 from hidream_server.store.backlog import Backlog
-from hidream_server.store.database import Database, open_postgresql
-from hidream_server.store.tasks import InLine, TaskStore
+from hidream_server.store.database import Database
+from hidream_server.store.reading import InLine
+from hidream_server.store.tasks import TaskStore
 from hidream_server.task import TRANSITIONS, Task, TaskParams, TaskState
-from tests.postgresql import Postgresql
-from tests.support import new_database, params
+from tests.support import params
 
 #: Opens the same database again, as another process or the next run of the server would.
 Open = Callable[[], TaskStore]
 
 LEASE_S = 30.0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_databases(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Callable[[], Database]]:
-    """Make an empty database; return a function that opens it, as often as it is called."""
-    if request.param == "sqlite":
-        return lambda: partial(new_database, tmp_path_factory.mktemp("store") / "tasks.db")
-    postgresql: Postgresql = request.getfixturevalue("postgresql")
-    return lambda: partial(open_postgresql, postgresql.new_database())
 
 
 @pytest.fixture
@@ -109,11 +97,13 @@ def completed(store: TaskStore, seconds: float, end: float, **changes: object) -
 
 #: Every write about a running task, as (name, call with store and claim).
 FENCED = {
-    "beat": lambda store, claim: store.beat({claim: 3}, 1e9) == set(),
+    "beat": lambda store, claim: store.beat({claim: 3}, 1e9, LEASE_S) == set(),
     "complete": lambda store, claim: store.complete(claim, 200.0, ["stale.png"], {"x_s": 1.0}),
     "fail": lambda store, claim: store.fail(claim, 200.0, "stale"),
-    "release": lambda store, claim: store.release(claim, crashed=False),
-    "release as crashed": lambda store, claim: store.release(claim, crashed=True),
+    "release": lambda store, claim: store.release(claim, 1e3, crashed=False, reason="tested"),
+    "release as crashed": lambda store, claim: store.release(
+        claim, 1e3, crashed=True, reason="tested"
+    ),
 }
 each_fenced = pytest.mark.parametrize("write", FENCED.values(), ids=FENCED)
 
@@ -213,8 +203,8 @@ def test_a_claim_starts_an_attempt_and_is_what_the_table_says(store: TaskStore):
 
 def test_each_claim_is_a_new_attempt_that_starts_from_nothing(store: TaskStore):
     task = running(store)
-    assert store.beat({claim_of(task): 3}, 1e9) == set()
-    assert store.release(claim_of(task), crashed=False)
+    assert store.beat({claim_of(task): 3}, 1e9, LEASE_S) == set()
+    assert store.release(claim_of(task), 1e3, crashed=False, reason="tested")
     [again] = store.claim("g", 1, 200.0, LEASE_S)
     assert (again.id, again.attempt, again.started_at, again.steps_done) == (task.id, 2, 200.0, 0)
 
@@ -222,7 +212,7 @@ def test_each_claim_is_a_new_attempt_that_starts_from_nothing(store: TaskStore):
 def test_a_task_handed_back_keeps_its_place_in_the_queue(store: TaskStore):
     first, second = queued(store, 2)
     [task] = store.claim("g", 1, 100.0, LEASE_S)
-    store.release(claim_of(task), crashed=False)
+    store.release(claim_of(task), 1e3, crashed=False, reason="tested")
     assert [t.id for t in store.claim("g", 2, 100.0, LEASE_S)] == [first.id, second.id]
 
 
@@ -259,14 +249,14 @@ def test_four_claimers_share_ten_thousand_tasks_and_none_is_lost_or_given_twice(
 
 def test_a_beat_records_progress_and_renews_the_lease(store: TaskStore):
     task = running(store, now=100.0)
-    assert store.beat({claim_of(task): 3}, lease_until=200.0) == set()
+    assert store.beat({claim_of(task): 3}, 150.0, lease_s=50.0) == set()
     assert store.get(task.id) == replace(task, steps_done=3)
     assert store.reap(150.0) == 0
 
 
 def test_completing_publishes_the_pictures(store: TaskStore):
     task = running(store)
-    assert store.beat({claim_of(task): 3}, 1e9) == set()
+    assert store.beat({claim_of(task): 3}, 1e9, LEASE_S) == set()
     assert store.complete(claim_of(task), 160.0, ["b.png", "a.png"], {"denoise_s": 1.5})
     assert store.get(task.id) == replace(
         task,
@@ -290,7 +280,7 @@ def test_failing_gives_the_reason(store: TaskStore):
 def test_a_released_task_is_queued_and_only_crashes_are_counted(store: TaskStore, crashed: bool):
     task = running(store)
     for count in (1, 2):
-        assert store.release(claim_of(task), crashed)
+        assert store.release(claim_of(task), 1e3, crashed, "tested")
         found = store.get(task.id)
         assert found is not None
         assert (found.state, found.started_at, found.steps_done) == (TaskState.QUEUED, None, 0)
@@ -438,15 +428,26 @@ def test_what_is_due_late_is_left_unless_its_client_has_nothing_running(store: T
 
 
 def test_no_client_has_more_running_than_it_may(store: TaskStore):
-    greedy = [replace(new_task(), client="greedy", due=due) for due in (1.0, 2.0, 3.0)]
+    greedy = [
+        replace(new_task(), client="greedy", due=due, max_running=2) for due in (1.0, 2.0, 3.0)
+    ]
     modest = replace(new_task(), client="modest", due=9.0)
     store.insert(greedy)
     store.insert([modest])
-    claimed = store.claim("g", 4, 100.0, LEASE_S, most_running=2)
+    claimed = store.claim("g", 4, 100.0, LEASE_S)
     assert [task.id for task in claimed] == [greedy[0].id, greedy[1].id, modest.id]
-    assert store.claim("g", 4, 100.0, LEASE_S, most_running=2) == []
+    assert store.claim("g", 4, 100.0, LEASE_S) == []
     assert store.complete(claim_of(claimed[0]), 150.0, [], {})
-    assert [t.id for t in store.claim("g", 4, 160.0, LEASE_S, most_running=2)] == [greedy[2].id]
+    assert [t.id for t in store.claim("g", 4, 160.0, LEASE_S)] == [greedy[2].id]
+
+
+def test_a_client_of_more_weight_has_more_running(store: TaskStore):
+    heavy = [replace(new_task(), client="heavy", due=5.0, weight=2.0) for _ in range(4)]
+    light = [replace(new_task(), client="light", due=1.0) for _ in range(4)]
+    store.insert(heavy)
+    store.insert(light)
+    claimed = [store.claim("g", 1, 100.0, LEASE_S)[0].client for _ in range(6)]
+    assert claimed == ["light", "heavy", "heavy", "light", "heavy", "heavy"]
 
 
 # Submissions that come again
@@ -575,7 +576,7 @@ def test_only_what_was_never_started_is_overdue_in_the_queue(store: TaskStore):
     store.insert([old, new])
     [started] = store.claim("g", 1, 50.0, LEASE_S)
     assert started.id == old.id
-    assert store.release(claim_of(started), crashed=True)
+    assert store.release(claim_of(started), 1e3, crashed=True, reason="tested")
     assert store.end_overdue(TaskState.QUEUED, 100.0, 20.0, "late") == []
     assert store.end_overdue(TaskState.QUEUED, 200.0, 20.0, "late") == [new.id]
     found = store.get(new.id)
@@ -586,7 +587,7 @@ def test_only_what_was_never_started_is_overdue_in_the_queue(store: TaskStore):
 def test_what_runs_too_long_is_overdue_and_its_group_is_told_by_the_next_beat(store: TaskStore):
     long, short = running(store, now=100.0), running(store, now=150.0)
     assert store.end_overdue(TaskState.PROCESSING, 170.0, 60.0, "slow") == [long.id]
-    assert store.beat({claim_of(long): 1, claim_of(short): 1}, 300.0) == {claim_of(long)}
+    assert store.beat({claim_of(long): 1, claim_of(short): 1}, 300.0, LEASE_S) == {claim_of(long)}
     assert store.get(long.id).error == "slow"
 
 
@@ -597,7 +598,7 @@ def test_an_owner_takes_back_what_its_former_life_had_and_nothing_else(store: Ta
     mine, other = queued(store, 2)
     assert store.claim("me", 1, 100.0, LEASE_S)[0].id == mine.id
     assert store.claim("other", 1, 100.0, LEASE_S)[0].id == other.id
-    assert store.take_back("me") == 1
+    assert store.take_back("me", 1e3) == 1
     assert store.get(mine.id).state is TaskState.QUEUED
     assert store.get(other.id).state is TaskState.PROCESSING
 
@@ -667,7 +668,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(place=integers(0, 20), crashed=integers(0, 1))
     def hand_back(self, place: int, crashed: int) -> None:
         task = self._pick(place)
-        assert self.store.release(claim_of(task), bool(crashed))
+        assert self.store.release(claim_of(task), self.now, bool(crashed), "tested")
         crashes = task.crashes + crashed
         self._ended(task, state=TaskState.QUEUED, started_at=None, steps_done=0, crashes=crashes)
 
@@ -702,7 +703,7 @@ class StoreMachine(RuleBasedStateMachine):
     def beat(self, place: int, steps: int) -> None:
         task = self._pick(place)
         lost = dict.fromkeys(self.stale[-1:], 7)
-        beaten = self.store.beat({claim_of(task): steps} | lost, self.now + LEASE_S)
+        beaten = self.store.beat({claim_of(task): steps} | lost, self.now, LEASE_S)
         assert beaten == set(lost)
         self.expected[task.id] = replace(task, steps_done=steps)
         self.lease_until[task.id] = self.now + LEASE_S
@@ -730,8 +731,8 @@ class StoreMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """The server is killed, and its next life takes back what it had."""
         running = self._running()
-        assert self.store.take_back("nobody") == 0
-        assert self.store.take_back("g") == len(running)
+        assert self.store.take_back("nobody", 1e3) == 0
+        assert self.store.take_back("g", 1e3) == len(running)
         for task in running:
             self._ended(task, state=TaskState.QUEUED, started_at=None, steps_done=0)
 

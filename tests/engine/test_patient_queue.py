@@ -90,7 +90,7 @@ def test_patience_ends_when_it_is_told_to(stage):
     flaky.failures = 1000
     patient.give_up_at(2.0)
     with pytest.raises(StoreUnavailableError):
-        asyncio.run(patient.hand_back((task.id, 1)))
+        asyncio.run(patient.hand_back((task.id, 1), "tested"))
     assert sum(pauses) == pytest.approx(2.0)
     assert real.get(task.id).state is TaskState.PROCESSING
     assert real.take_back("me") == 1

@@ -10,6 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
@@ -35,12 +40,12 @@ from hidream_server.ipc.messages import (
 from hidream_server.layouts.layout import Layout
 from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.reading import describe
-from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
@@ -105,7 +110,8 @@ class Stage:
             Deadlines(load_s=30, step_s=30, drain_s=30),
             observer=observer,
         )
-        model, settings = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH), Settings()
+        model = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+        settings = Settings(max_queue_length=3)
         services = Services(
             settings=settings,
             limits=Limits(settings, model),
@@ -115,6 +121,12 @@ class Stage:
             pictures=pictures,
             previews=previews,
             health=lambda: self.supervisor.health.now,
+            following=Following(self.queue),
+            feed=Feed(self.queue.history),
+            counting=Counting(self.queue),
+            converting=Converting(),
+            keyring=Keyring(KeyStore(self.database)),
+            signer=LinkSigner(b"a secret", 3600.0),
             metrics=self.metrics,
         )
         self.client = TestClient(create_app(services), raise_server_exceptions=False)
@@ -125,7 +137,6 @@ class Stage:
             store,
             Prospects(store, outlook),
             max_crashes=1,
-            bounds=Bounds(queued=3),
             observer=self.metrics.tasks,
         )
 
@@ -150,7 +161,7 @@ class Stage:
         ]
         assert self.client.post("/submit", json={"prompt": "a sea"}).status_code == 429
         assert self.client.post("/submit", json={"prompt": ""}).status_code == 422
-        assert self.client.delete(f"/tasks/{accepted[0]}").status_code == 200
+        assert self.client.post(f"/tasks/{accepted[0]}/cancel").status_code == 200
         assert self.queue.end_overdue(queued_s=1e-9, running_s=0) == 2
         [waiting] = submit(self.queue, [params()])
         assert self.client.get(f"/status/{waiting.id}").status_code == 200

@@ -104,7 +104,7 @@ def test_requests_are_counted_by_the_routes_template(families: Mapping[str, Metr
     counted = values(families["hidream_http_requests"], "_total")
     assert counted["POST", "/submit", "200"] == 3
     assert counted["POST", "/submit", "422"] == counted["POST", "/submit", "429"] == 1
-    assert counted["DELETE", "/tasks/{task_id}", "200"] == 1
+    assert counted["POST", "/tasks/{task_id}/cancel", "200"] == 1
     assert counted["GET", "/status/{task_id}", "200"] == 1
     assert values(families["hidream_http_request_seconds"], "_count")["/submit",] == 5
 

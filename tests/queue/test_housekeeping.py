@@ -155,7 +155,7 @@ def test_files_that_no_task_owns_are_swept(house):
     done = completed(house)
     submit(house.queue, [params()] * 3)
     running, handed_back, cancelled = (house.queue.claim("g", 1)[0] for _ in range(3))
-    house.queue.hand_back((handed_back.id, 1))
+    house.queue.hand_back((handed_back.id, 1), "tested")
     house.queue.cancel(cancelled.id)
     mine = [done.pictures[0], picture_name(running.id, 1, 0)]
     strays = [

@@ -314,7 +314,7 @@ def test_a_task_that_is_handed_back_never_counts_as_crashed(queue):
     for attempt in range(1, 3 * MAX_CRASHES):
         task = claim(queue)
         assert (task.attempt, task.crashes) == (attempt, 0)
-        assert queue.hand_back((task.id, task.attempt))
+        assert queue.hand_back((task.id, task.attempt), "tested")
     assert queue.get(task.id).state is TaskState.QUEUED
 
 
@@ -346,7 +346,7 @@ def test_handing_back_does_not_forget_earlier_crashes(queue):
     submit(queue, [params()])
     queue.crashed(claim(queue), "rank 0 left")
     task = claim(queue)
-    queue.hand_back((task.id, task.attempt))
+    queue.hand_back((task.id, task.attempt), "tested")
     assert claim(queue).crashes == 1
 
 

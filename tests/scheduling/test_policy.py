@@ -175,6 +175,23 @@ def test_each_client_gets_its_part_of_the_time(kinds, widths):
             assert served[client] >= now / len(clients) - own.total_s - step_s - FORWARD_S
 
 
+def test_a_client_of_more_weight_gets_as_much_more_of_the_time():
+    heavy = [task(number, 40, client="heavy", weight=3.0) for number in range(3)]
+    light = [task(number, 40, client="light") for number in range(3, 6)]
+    shares, steps = FairShares(), Counter()
+    active = {task.number: task for task in (*heavy, *light)}
+    for now in range(100):
+        chosen = next_step(active.values(), ALONE, shares, float(now))
+        charge(chosen, shares, 1.0)
+        for share in chosen:
+            steps[share.client] += 1
+            active[share.number] = active[share.number].stepped(share.images)
+            if not active[share.number].images_left:
+                del active[share.number]
+    # One is ahead of the other by no more than a task.
+    assert abs(steps["heavy"] - 75) <= 40 * 3 / 4
+
+
 def test_a_client_with_much_to_do_does_not_keep_another_from_its_share():
     many = [task(number, 10, client="many") for number in range(20)]
     ends = run([*many, task(20, 15, client="one")])

@@ -59,14 +59,14 @@ def test_a_database_that_was_gone_has_everything_that_was_accepted(own_server: P
     for call in (
         lambda: store.get(task.id),
         lambda: store.insert([a_task(3)]),
-        lambda: store.beat({(task.id, 1): 2}, 200.0),
+        lambda: store.beat({(task.id, 1): 2}, 170.0, 30.0),
         lambda: store.complete((task.id, 1), 150.0, [], {}),
     ):
         with pytest.raises(StoreUnavailableError):
             call()
     assert database.answering_s() == 0.0
     own_server.start()
-    assert store.beat({(task.id, 1): 2}, 200.0) == set()
+    assert store.beat({(task.id, 1): 2}, 170.0, 30.0) == set()
     assert store.complete((task.id, 1), 150.0, ["a.png"], {})
     assert store.counts()[TaskState.QUEUED] == 1
     assert database.answering_s() > 0.0

@@ -8,12 +8,11 @@ from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import TracerProvider
 
 from hidream_server import __version__
-from hidream_server.api import health, images, metrics, tasks
+from hidream_server.api import events, health, images, listing, metrics, tasks
 from hidream_server.api.errors import handle_errors
-from hidream_server.api.following import Following
+from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
 from hidream_server.api.measuring import Measuring
-from hidream_server.api.metrics import Counting
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
 
@@ -34,12 +33,15 @@ def create_app(services: Services, tracer_provider: TracerProvider | None = None
         telemetry=_telemetry(tracer_provider),
     )
     app.state.services = services
-    app.state.following = Following(services.queue)
-    app.state.counting = Counting(services.queue)
-    for router in (tasks.router, images.router, health.router, metrics.router):
+    for router in (
+        *(tasks.router, listing.router, events.router, images.router),
+        *(health.router, metrics.router),
+    ):
         app.include_router(router)
-    app.add_middleware(Measuring, metrics=services.metrics)
     handle_errors(app)
+    app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
+    # The outermost: what the gate refuses is counted, too.
+    app.add_middleware(Measuring, metrics=services.metrics)
     _document_limits(app, services.limits)
     return app
 

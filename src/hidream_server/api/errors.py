@@ -18,6 +18,7 @@ from hidream_server.api.measuring import note_error
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
     FieldProblem,
+    ForbiddenError,
     HiDreamError,
     InvalidRequestError,
     OverloadError,
@@ -32,12 +33,16 @@ from hidream_server.errors import (
     TaskFailedError,
     TaskNotFinishedError,
     TaskNotFoundError,
+    TaskNotRetryableError,
+    UnauthorizedError,
 )
 
 logger = logging.getLogger(__name__)
 
 STATUS: dict[type[HiDreamError], int] = {
     InvalidRequestError: 422,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
     TaskNotFoundError: 404,
     PictureNotFoundError: 404,
     PreviewNotFoundError: 404,
@@ -45,6 +50,7 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskFailedError: 409,
     TaskCancelledError: 409,
     TaskEndedError: 409,
+    TaskNotRetryableError: 409,
     PictureExpiredError: 410,
     RequestReusedError: 422,
     OverloadError: 429,
@@ -71,14 +77,21 @@ def status_of(error: HiDreamError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
-async def _own(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HiDreamError)
+def answer(request: Request, error: HiDreamError) -> JSONResponse:
+    """Say an error of this project, as the one who asked expects it."""
     note_error(request, error.code)
     problems = error.problems if isinstance(error, InvalidRequestError) else []
-    answer = _answer(status_of(error), error.code, str(error), problems)
+    response = _answer(status_of(error), error.code, str(error), problems)
     if error.retry_after_s is not None:
-        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    return answer
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, UnauthorizedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+async def _own(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HiDreamError)
+    return answer(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -86,7 +99,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     limits: Limits = request.app.state.services.limits
     problems = [_form_problem(found, limits) for found in error.errors()]
-    return await _own(request, InvalidRequestError(problems))
+    return answer(request, InvalidRequestError(problems))
 
 
 def _form_problem(found: dict[str, Any], limits: Limits) -> FieldProblem:
@@ -118,9 +131,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     note_error(request, code)
-    answer = _answer(error.status_code, code, str(error.detail))
-    answer.headers.update(error.headers or {})
-    return answer
+    response = _answer(error.status_code, code, str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -68,7 +68,7 @@ class Following:
 
 
 async def _following(request: Request) -> Following:
-    following: Following = request.app.state.following
+    following: Following = request.app.state.services.following
     return following
 
 

@@ -1,11 +1,16 @@
 """Fetch pictures. Only published ones: what a task's row names, and only from the one folder."""
 
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 
+from hidream_server.api.access import Caller, CallerDep, FollowedDep
+from hidream_server.api.converting import Converting, ConvertingDep
+from hidream_server.api.formats import MAX_COMPRESSION, Format
 from hidream_server.api.services import Services, ServicesDep
 from hidream_server.errors import (
     PictureExpiredError,
@@ -14,7 +19,6 @@ from hidream_server.errors import (
     TaskCancelledError,
     TaskFailedError,
     TaskNotFinishedError,
-    TaskNotFoundError,
 )
 from hidream_server.store.keyed_files import preview_key
 from hidream_server.store.pictures import task_of
@@ -25,48 +29,92 @@ router = APIRouter(tags=["images"])
 _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
 
-@router.get("/download/{task_id}", response_class=FileResponse, responses=_PNG)
-def download(task_id: str, services: ServicesDep, image_index: int = 0) -> FileResponse:
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {form.media_type: {} for form in Format}}
+}
+
+#: What the end of a picture's name asks for.
+_FORMATS = {"png": Format.PNG, "jpeg": Format.JPEG, "jpg": Format.JPEG, "webp": Format.WEBP}
+
+#: A picture never changes; and whose it is may matter, so that only its client keeps it.
+_KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+Compression = Annotated[
+    int | None,
+    Query(
+        ge=0,
+        le=MAX_COMPRESSION,
+        description=f"Quality of a JPEG or WebP, {MAX_COMPRESSION} if left out; none with PNG.",
+    ),
+]
+
+
+@router.get("/download/{task_id}", response_class=Response, responses=_PICTURE)
+async def download(
+    followed: FollowedDep,
+    services: ServicesDep,
+    converting: ConvertingDep,
+    image_index: int = 0,
+    output_format: Format = Format.PNG,
+    output_compression: Compression = None,
+) -> Response:
     """Return one picture of a task as a file to keep."""
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
-    if task.state is TaskState.FAILED:
-        raise TaskFailedError(f"Task {task_id} failed: {task.error}")
-    if task.state is TaskState.CANCELLED:
-        raise TaskCancelledError(f"Task {task_id} was cancelled; it has no picture.")
-    if task.state is not TaskState.COMPLETED:
-        raise TaskNotFinishedError(f"Task {task_id} is {task.state}; it has no picture yet.")
-    _require_index(image_index, len(task.pictures))
-    _require_kept(task)
-    return _file(services, task.pictures[image_index], f"{task_id}_image_{image_index}.png")
+    path = await run_in_threadpool(_path_in_task, services, followed.task, image_index)
+    answer = await _answer(converting, path, output_format, output_compression)
+    name = f"{followed.task.id}_image_{image_index}.{output_format}"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
 
 
 @router.get("/preview/{task_id}", response_class=Response, responses=_PNG)
-def preview(task_id: str, services: ServicesDep, image_index: int = 0) -> Response:
+def preview(followed: FollowedDep, services: ServicesDep, image_index: int = 0) -> Response:
     """Return how an unfinished image looked last; for tasks submitted with num_previews."""
-    task = services.queue.get(task_id)
-    if task is None:
-        raise TaskNotFoundError(f"There is no task {task_id}.")
+    task = followed.task
     _require_index(image_index, task.params.num_images)
-    data = services.previews.get(preview_key(task_id, image_index))
+    data = services.previews.get(preview_key(task.id, image_index))
     if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
-            f"Task {task_id} has no preview of image {image_index} now: it was submitted without"
+            f"Task {task.id} has no preview of image {image_index} now: it was submitted without"
             " num_previews, has not come so far, or has ended."
         )
     return Response(data, media_type="image/png")
 
 
-@router.get("/images/{name}", response_class=FileResponse, responses=_PNG)
-def image(name: str, services: ServicesDep) -> FileResponse:
-    """Return a picture by its name, as `result_urls` gives it."""
+@router.get("/images/{name}", response_class=Response, responses=_PICTURE)
+async def image(
+    name: str,
+    caller: CallerDep,
+    services: ServicesDep,
+    converting: ConvertingDep,
+    compression: Compression = None,
+) -> Response:
+    """Return a picture by its name, as `result_urls` gives it, or with .jpeg or .webp for .png."""
+    stem, _, ending = name.rpartition(".")
+    if ending not in _FORMATS:
+        raise PictureNotFoundError("There is no such picture.")
+    path = await run_in_threadpool(_path_by_name, services, caller, f"{stem}.png")
+    return await _answer(converting, path, _FORMATS[ending], compression, "compression")
+
+
+def _path_in_task(services: Services, task: Task, image_index: int) -> Path:
+    """Return the file of one picture of a task; say why there is none."""
+    if task.state is TaskState.FAILED:
+        raise TaskFailedError(f"Task {task.id} failed: {task.error}")
+    if task.state is TaskState.CANCELLED:
+        raise TaskCancelledError(f"Task {task.id} was cancelled; it has no picture.")
+    if task.state is not TaskState.COMPLETED:
+        raise TaskNotFinishedError(f"Task {task.id} is {task.state}; it has no picture yet.")
+    _require_index(image_index, len(task.pictures))
+    return _path(services, task, task.pictures[image_index])
+
+
+def _path_by_name(services: Services, caller: Caller, name: str) -> Path:
+    """Return the file of a picture, if it is the result of a task."""
     task_id = task_of(name)
     task = services.queue.get(task_id) if task_id else None
-    if task is None or name not in task.pictures:
+    if task is None or not caller.sees(task) or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
-    _require_kept(task)
-    return _file(services, name)
+    return _path(services, task, name)
 
 
 def _require_index(image_index: int, count: int) -> None:
@@ -74,17 +122,28 @@ def _require_index(image_index: int, count: int) -> None:
         raise PictureNotFoundError(f"The task has {count} picture(s), numbered from 0.")
 
 
-def _require_kept(task: Task) -> None:
+def _path(services: Services, task: Task, name: str) -> Path:
     if task.expired_at is not None:
         raise PictureExpiredError(
             f"The pictures of task {task.id} were deleted at"
             f" {datetime.fromtimestamp(task.expired_at, UTC):%Y-%m-%d %H:%M} UTC: this server keeps"
             " pictures for a certain time, and so many of them."
         )
-
-
-def _file(services: Services, name: str, save_as: str | None = None) -> FileResponse:
     path = services.pictures.path(name)
     if path is None:
         raise PictureNotFoundError(f"The file of picture {name} is gone.")
-    return FileResponse(path, media_type="image/png", filename=save_as)
+    return path
+
+
+async def _answer(
+    converting: Converting,
+    path: Path,
+    to: Format,
+    compression: int | None,
+    field: str = "output_compression",
+) -> Response:
+    """Send a picture; `field` is the name under which a request has the compression."""
+    if to is Format.PNG and compression is None:
+        return FileResponse(path, media_type=to.media_type, headers=_KEPT)
+    data = await converting.convert(path, to, compression, field)
+    return Response(data, media_type=to.media_type, headers=_KEPT)

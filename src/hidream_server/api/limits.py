@@ -7,7 +7,9 @@ from typing import Any
 
 from hidream_server.api.schemas import GenerationRequest
 from hidream_server.errors import FieldProblem, InvalidRequestError
+from hidream_server.keys import ApiKey, KeyLimits
 from hidream_server.model_directory.description import ModelDescription
+from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import draw_seed
 from hidream_server.settings import Settings
 from hidream_server.task import TaskParams
@@ -58,15 +60,24 @@ class Limits:
         self.ranges = {limit.field: limit for limit in ranges}
 
     def accept(
-        self, requests: Sequence[GenerationRequest], batch: bool = False
+        self,
+        requests: Sequence[GenerationRequest],
+        batch: bool = False,
+        key: ApiKey | None = None,
     ) -> list[TaskParams]:
         """Return complete parameters; raise InvalidRequestError with every problem there is."""
-        problems = [] if not batch else list(self._batch_problems(requests))
+        limits = key.limits if key is not None else KeyLimits()
+        bounds = Bounds.of(self._settings).of_key(limits)
+        problems = [] if not batch else list(self._batch_problems(requests, bounds))
         for index, request in enumerate(requests):
             prefix = f"requests.{index}." if batch else ""
             problems += [
                 FieldProblem(prefix + p.field, p.value, p.allowed)
-                for p in (*self._problems(request), *self._seed_problems(request))
+                for p in (
+                    *self._problems(request),
+                    *self._seed_problems(request),
+                    *_key_problems(request, limits),
+                )
             ]
         if problems:
             raise InvalidRequestError(problems)
@@ -84,19 +95,19 @@ class Limits:
         sizes = self._model.allowed_sizes
         properties["resolution"]["description"] += f" One of {sizes}."
 
-    def _batch_problems(self, requests: Sequence[GenerationRequest]) -> Iterator[FieldProblem]:
+    def _batch_problems(
+        self, requests: Sequence[GenerationRequest], bounds: Bounds
+    ) -> Iterator[FieldProblem]:
         """Refuse what no empty queue could take; all that are accepted are accepted at once."""
-        settings = self._settings
-        most = _least(
-            settings.max_batch_requests, settings.max_queue_length, settings.max_queued_per_client
-        )
+        most_requests = self._settings.max_batch_requests
+        most = _least(most_requests, bounds.queued, bounds.client_queued)
         if not 1 <= len(requests) <= most:
             allowed = f"1 to {most} requests"
-            if most < settings.max_batch_requests:
+            if most < most_requests:
                 allowed += ": a queue may hold no more of yours"
             yield FieldProblem("requests", f"{len(requests)} requests", allowed)
         images = sum(request.num_images_per_prompt for request in requests)
-        rate = settings.max_images_per_minute
+        rate = bounds.client_images
         if rate and images > rate:
             yield FieldProblem("requests", f"{images} images", f"at most {rate} images in all")
         ids = [request.task_id for request in requests if request.task_id is not None]
@@ -145,6 +156,15 @@ class Limits:
             deadline_s=request.deadline_s,
             num_previews=request.num_previews,
         )
+
+
+def _key_problems(request: GenerationRequest, limits: KeyLimits) -> Iterator[FieldProblem]:
+    """Refuse what the bearer of a key may never have."""
+    if request.priority.head_start_s > limits.priority.head_start_s:
+        yield FieldProblem("priority", request.priority, f"at most {limits.priority} with this key")
+    images, rate = request.num_images_per_prompt, limits.max_images_per_minute
+    if rate and images > rate:
+        yield FieldProblem("num_images_per_prompt", images, f"at most {rate} with this key")
 
 
 def _least(most: int, *bounds: int) -> int:

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from hidream_server.api.following import Followed
-from hidream_server.task import InferType, Priority, TaskState, is_task_id
+from hidream_server.api.links import Links
+from hidream_server.task import InferType, Priority, TaskParams, TaskState, is_task_id
 
 #: Control characters other than tab and line ends, and lone surrogates, which no file can carry.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -95,6 +96,38 @@ class SubmitAnswer(BaseModel):
     message: str
 
 
+class Asked(BaseModel):
+    """What a task was asked to paint, every default filled in."""
+
+    prompt: str
+    negative_prompt: str
+    resolution: str
+    num_inference_steps: int
+    guidance_scale: float
+    num_images_per_prompt: int
+    seed: int
+    infer_type: InferType
+    priority: Priority
+    deadline_s: float | None
+    num_previews: int
+
+    @classmethod
+    def of(cls, params: TaskParams) -> "Asked":
+        return cls(
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt,
+            resolution=f"{params.width}x{params.height}",
+            num_inference_steps=params.num_inference_steps,
+            guidance_scale=params.guidance_scale,
+            num_images_per_prompt=params.num_images,
+            seed=params.seed,
+            infer_type=params.infer_type,
+            priority=params.priority,
+            deadline_s=params.deadline_s,
+            num_previews=params.num_previews,
+        )
+
+
 class StatusAnswer(BaseModel):
     """How a task is doing."""
 
@@ -116,9 +149,10 @@ class StatusAnswer(BaseModel):
     attempt: int = Field(description="How often the task has been started; above 1 after a loss.")
     seeds: list[int] = Field(description="The seed of each image.")
     timings: dict[str, float] | None = Field(description="Seconds by stage, for Profiling.")
+    request: Asked = Field(description="What was asked for, with every default filled in.")
 
     @classmethod
-    def of(cls, followed: Followed, base_url: str) -> "StatusAnswer":
+    def of(cls, followed: Followed, links: Links) -> "StatusAnswer":
         task, left_s = followed.task, followed.seconds_left
         expired = task.expired_at is not None
         profiling = task.params.infer_type is InferType.PROFILING
@@ -129,7 +163,7 @@ class StatusAnswer(BaseModel):
             progress=task.progress,
             estimated_time=None if left_s is None else tenths(left_s),
             queue_position=followed.position,
-            result_urls=[] if expired else [f"{base_url}/images/{name}" for name in task.pictures],
+            result_urls=[] if expired else [links.picture(name) for name in task.pictures],
             pictures_expired=expired,
             error=task.error,
             created_at=_utc(task.created_at),
@@ -139,7 +173,15 @@ class StatusAnswer(BaseModel):
             attempt=task.attempt,
             seeds=task.params.seeds,
             timings=task.timings if profiling else None,
+            request=Asked.of(task.params),
         )
+
+
+class TaskList(BaseModel):
+    """A page of tasks, the latest first."""
+
+    tasks: list[StatusAnswer]
+    next_cursor: int | None = Field(description="Where the next page begins; none: it is the last.")
 
 
 def tenths(seconds: float) -> float:

@@ -6,7 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from hidream_server.api.access import CallerDep
+from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
+from hidream_server.api.links import Links
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.engine.health import EngineHealth
 from hidream_server.metrics.metrics import Metrics
@@ -29,6 +36,13 @@ class Services:
     pictures: PictureFolder
     previews: KeyedFiles
     health: Callable[[], EngineHealth]
+    #: How tasks are doing, what happens to them, and how many there are, for all who ask at once.
+    following: Following
+    feed: Feed
+    counting: Counting
+    keyring: Keyring
+    signer: LinkSigner
+    converting: Converting
     metrics: Metrics
 
 
@@ -41,6 +55,10 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def base_url(request: Request, settings: Settings) -> str:
-    """Return the address that this client uses for the server, with no slash at the end."""
-    return (settings.api_base_url or str(request.base_url)).rstrip("/")
+async def _links(request: Request, caller: CallerDep, services: ServicesDep) -> Links:
+    """Make links with the address that this caller uses for the server."""
+    base = services.settings.api_base_url or str(request.base_url)
+    return Links(base.rstrip("/"), services.signer if caller.key is not None else None)
+
+
+LinksDep = Annotated[Links, Depends(_links)]

@@ -7,18 +7,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hidream_server.api.access import Caller
 from hidream_server.api.schemas import GenerationRequest, SubmitAnswer, tenths
 from hidream_server.api.services import Services
-from hidream_server.errors import FieldProblem, InvalidRequestError
+from hidream_server.errors import FieldProblem, InvalidRequestError, TaskNotRetryableError
+from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.task import Task
+from hidream_server.task import Task, TaskParams, TaskState
 
 
 def accept(
     services: Services,
     requests: Sequence[GenerationRequest],
-    client: str,
+    caller: Caller,
     key: str | None,
     batch: bool = False,
 ) -> list[SubmitAnswer]:
@@ -32,14 +34,32 @@ def accept(
     drafts = [
         _known_by(draft, request)
         for draft, request in zip(
-            queue.draft(services.limits.accept(requests, batch), client), requests, strict=True
+            _drafts(services, services.limits.accept(requests, batch, caller.key), caller),
+            requests,
+            strict=True,
         )
     ]
     has_name = key is not None or any(request.task_id is not None for request in requests)
     if has_name and (known := queue.earlier(drafts, key)):
         return [_answer(queue.prospects, task, "Accepted before") for task in known]
-    tasks = _submit(queue, drafts, key, batch)
+    tasks = _submit(queue, drafts, key, _bounds(services, caller), batch)
     return [_answer(queue.prospects, task, "Accepted") for task in tasks]
+
+
+def accept_again(services: Services, task: Task, caller: Caller, key: str | None) -> SubmitAnswer:
+    """Accept a task once more that failed or was cancelled: a new one that asks for the same."""
+    if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
+        raise TaskNotRetryableError(
+            f"Task {task.id} is {task.state}; only one that failed or was cancelled can be tried"
+            " again."
+        )
+    queue = services.queue
+    [draft] = _drafts(services, [task.params], caller)
+    draft = replace(draft, digest=hashlib.sha256(f"again: {task.id}".encode()).hexdigest())
+    if key is not None and (known := queue.earlier([draft], key)):
+        return _answer(queue.prospects, known[0], "Accepted before")
+    [again] = _submit(queue, [draft], key, _bounds(services, caller))
+    return _answer(queue.prospects, again, "Accepted")
 
 
 def _known_by(draft: Task, request: GenerationRequest) -> Task:
@@ -50,12 +70,24 @@ def _known_by(draft: Task, request: GenerationRequest) -> Task:
     return replace(draft, id=request.task_id or draft.id, digest=digest)
 
 
-def _submit(queue: TaskQueue, drafts: list[Task], key: str | None, batch: bool) -> list[Task]:
+def _bounds(services: Services, caller: Caller) -> Bounds:
+    bounds = Bounds.of(services.settings)
+    return bounds if caller.key is None else bounds.of_key(caller.key.limits)
+
+
+def _drafts(services: Services, params: Sequence[TaskParams], caller: Caller) -> list[Task]:
+    weight = 1.0 if caller.key is None else caller.key.limits.weight
+    return services.queue.draft(params, caller.client, weight, _bounds(services, caller))
+
+
+def _submit(
+    queue: TaskQueue, drafts: list[Task], key: str | None, bounds: Bounds, batch: bool = False
+) -> list[Task]:
     # Before anything is forecast: to refuse must be cheap where there is too much already.
-    queue.require_room(drafts)
+    queue.require_room(drafts, bounds)
     if any(task.params.deadline_s is not None for task in drafts):
         _refuse_late(drafts, queue.prospects, batch)
-    return queue.submit(drafts, key)
+    return queue.submit(drafts, key, bounds)
 
 
 def _refuse_late(drafts: Sequence[Task], prospects: Prospects, batch: bool) -> None:

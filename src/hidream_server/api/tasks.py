@@ -1,11 +1,12 @@
-"""Submit tasks, ask how they are doing, cancel them."""
+"""Submit tasks, ask how they are doing, cancel, repeat and delete them."""
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Response
 
-from hidream_server.api.following import FollowingDep
+from hidream_server.api.access import CallerDep, FollowedDep
 from hidream_server.api.schemas import (
     BatchRequest,
     ErrorAnswer,
@@ -13,14 +14,16 @@ from hidream_server.api.schemas import (
     StatusAnswer,
     SubmitAnswer,
 )
-from hidream_server.api.services import ServicesDep, base_url
-from hidream_server.api.submission import accept
-from hidream_server.errors import TaskEndedError
+from hidream_server.api.services import LinksDep, ServicesDep
+from hidream_server.api.submission import accept, accept_again
+from hidream_server.errors import TaskEndedError, TaskNotFoundError
 from hidream_server.task import TaskState
 
 router = APIRouter(tags=["tasks"])
 
 _OVERLOADED: dict[int | str, dict[str, Any]] = {429: {"model": ErrorAnswer}}
+#: Proxies end an answer for which they wait longer than this, in seconds.
+_LONGEST_WAIT_S = 60
 
 IdempotencyKey = Annotated[
     str | None,
@@ -36,7 +39,7 @@ IdempotencyKey = Annotated[
 @router.post("/submit", responses=_OVERLOADED)
 def submit(
     body: GenerationRequest,
-    request: Request,
+    caller: CallerDep,
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> SubmitAnswer:
@@ -44,46 +47,80 @@ def submit(
 
     Sent again with the same Idempotency-Key or task_id it answers with the same task.
     """
-    return accept(services, [body], _client(request), idempotency_key)[0]
+    return accept(services, [body], caller, idempotency_key)[0]
 
 
 @router.post("/batch_submit", responses=_OVERLOADED)
 def batch_submit(
     body: BatchRequest,
-    request: Request,
+    caller: CallerDep,
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> list[SubmitAnswer]:
     """Accept several tasks, all or none."""
-    return accept(services, body.requests, _client(request), idempotency_key, batch=True)
+    return accept(services, body.requests, caller, idempotency_key, batch=True)
 
 
+@router.get("/tasks/{task_id}")
 @router.get("/status/{task_id}")
 async def status(
-    task_id: str, request: Request, services: ServicesDep, following: FollowingDep
+    followed: FollowedDep,
+    links: LinksDep,
+    services: ServicesDep,
+    wait: Annotated[
+        float,
+        Query(
+            description="Seconds to wait for the task's end before this answers.",
+            ge=0,
+            le=_LONGEST_WAIT_S,
+        ),
+    ] = 0,
 ) -> StatusAnswer:
     """Say how a task is doing, and where its pictures are."""
-    return StatusAnswer.of(await following.look(task_id), base_url(request, services.settings))
+    if wait and followed.task.state.is_open:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await services.feed.ended(followed.task.id)
+        followed = await services.following.look(followed.task.id)
+    return StatusAnswer.of(followed, links)
 
 
 @router.post("/tasks/{task_id}/cancel")
-@router.delete("/tasks/{task_id}")
-async def cancel(
-    task_id: str, request: Request, services: ServicesDep, following: FollowingDep
-) -> StatusAnswer:
+async def cancel(followed: FollowedDep, links: LinksDep, services: ServicesDep) -> StatusAnswer:
     """Cancel a task: a queued one at once, a running one before its next step.
 
     Doing so again changes nothing; a task that has completed or failed stays what it is.
     """
+    task_id = followed.task.id
     await asyncio.to_thread(services.queue.cancel, task_id)
-    found = await following.look(task_id)
-    if found.task.state is not TaskState.CANCELLED:
+    followed = await services.following.look(task_id)
+    if followed.task.state is not TaskState.CANCELLED:
         raise TaskEndedError(
-            f"Task {task_id} is {found.task.state}; it can no longer be cancelled."
+            f"Task {task_id} is {followed.task.state}; it can no longer be cancelled."
         )
-    return StatusAnswer.of(found, base_url(request, services.settings))
+    return StatusAnswer.of(followed, links)
 
 
-def _client(request: Request) -> str:
-    """Return whom a task belongs to: until there are keys, an address."""
-    return request.client.host if request.client else ""
+@router.post("/tasks/{task_id}/retry", responses=_OVERLOADED)
+async def retry(
+    followed: FollowedDep,
+    caller: CallerDep,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> SubmitAnswer:
+    """Ask once more for what a failed or cancelled task was to paint, as a new task."""
+    return await asyncio.to_thread(accept_again, services, followed.task, caller, idempotency_key)
+
+
+@router.delete("/tasks/{task_id}", status_code=204, response_class=Response)
+async def delete(followed: FollowedDep, services: ServicesDep) -> None:
+    """Delete a task with its pictures; one that has not ended is cancelled first."""
+    await asyncio.to_thread(_delete, services, followed.task.id)
+
+
+def _delete(services: ServicesDep, task_id: str) -> None:
+    task = services.queue.delete(task_id)
+    if task is None:
+        raise TaskNotFoundError(f"There is no task {task_id}.")
+    for name in task.pictures:
+        services.pictures.drop(name)

@@ -1,13 +1,16 @@
 """The commands and their exit codes: 0 done, 1 refused with one sentence, 2 wrong usage."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from hidream_server.cli.options import with_settings
+from hidream_server.cli.options import DATABASE, with_settings
 from hidream_server.errors import HiDreamError, ModelDirectoryError, NotRunningError
+from hidream_server.keys import KeyLimits, Scope
 from hidream_server.settings import Settings
+from hidream_server.task import Priority
 
 app = typer.Typer(
     help="HiDream-I1 as a service on your own cards.",
@@ -20,6 +23,9 @@ app = typer.Typer(
 
 bench = typer.Typer(no_args_is_help=True, help="Measure on this machine.")
 app.add_typer(bench, name="bench")
+keys = typer.Typer(no_args_is_help=True, help="Say who may use the service.")
+app.add_typer(keys, name="keys")
+with_database = partial(with_settings, only=DATABASE)
 
 
 @app.command()
@@ -71,6 +77,63 @@ def layouts(
     from hidream_server.cli.bench import bench_layouts
 
     bench_layouts(settings, width, height, steps)
+
+
+@keys.command("create")
+@with_database
+def create(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(help="whose key it is", metavar="NAME")],
+    scope: Annotated[
+        Scope, typer.Option(help="generate: its own tasks; admin: everything")
+    ] = Scope.GENERATE,
+    max_queued: Annotated[
+        int | None, typer.Option(help="most tasks queued; 0 for no bound", min=0)
+    ] = None,
+    max_running: Annotated[
+        int | None, typer.Option(help="most tasks running at once; 0 for no bound", min=0)
+    ] = None,
+    max_images_per_minute: Annotated[
+        int | None, typer.Option(help="most images asked for in a minute; 0 for no bound", min=0)
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(help="its share of the service, beside keys with 1", min=0.01, max=100)
+    ] = 1.0,
+    priority: Annotated[
+        Priority, typer.Option(help="the highest priority it may ask for")
+    ] = Priority.HIGH,
+) -> None:
+    """Make a key; from the first one on the service takes one, e.g. hidream keys create anna"""
+    from hidream_server.cli.keys import create_key
+
+    limits = KeyLimits(
+        max_queued=max_queued,
+        max_running=max_running,
+        max_images_per_minute=max_images_per_minute,
+        weight=weight,
+        priority=priority,
+    )
+    create_key(settings, name, scope, limits)
+
+
+@keys.command("list")
+@with_database
+def show(settings: Settings) -> None:
+    """List all keys, e.g. hidream keys list"""
+    from hidream_server.cli.keys import list_keys
+
+    list_keys(settings)
+
+
+@keys.command("revoke")
+@with_database
+def revoke(
+    settings: Settings, key_id: Annotated[str, typer.Argument(help="as listed", metavar="ID")]
+) -> None:
+    """Let a key be good for nothing, e.g. hidream keys revoke 1a2b3c4d"""
+    from hidream_server.cli.keys import revoke_key
+
+    revoke_key(settings, key_id)
 
 
 @app.command()

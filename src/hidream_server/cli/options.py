@@ -1,7 +1,7 @@
 """Gives a command every option of the settings, from their one declaration."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import wraps
 from pathlib import Path, PosixPath
 from typing import Annotated, Any
@@ -20,16 +20,21 @@ Config = Annotated[
 ]
 
 
+#: The names of all options.
+ALL = frozenset(option.name for option in options())
+#: Of those that say where the task database is.
+DATABASE = frozenset({"data_dir", "database_url"})
+
 _METAVARS = {int: "N", float: "N", PosixPath: "PATH"}
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Add all options to a command whose first parameter is the settings they make."""
+def with_settings(command: Callable[..., None], only: Container[str] = ALL) -> Callable[..., None]:
+    """Add options to a command whose first parameter is the settings they make."""
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in list(inspect.signature(command).parameters.values())[1:]
     ]
-    parameters = [_parameter(option) for option in options()]
+    parameters = [_parameter(option) for option in options() if option.name in only]
     config = inspect.Parameter(
         "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config
     )

@@ -11,6 +11,11 @@ from collections.abc import Iterator
 import uvicorn
 
 from hidream_server.api.app import create_app
+from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
+from hidream_server.api.feed import Feed
+from hidream_server.api.following import Following
+from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
@@ -24,6 +29,8 @@ from hidream_server.metrics.metrics import Metrics
 from hidream_server.observer import Observers
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
+from hidream_server.store.keys import KeyStore
+from hidream_server.store.secrets import secret
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +64,12 @@ def run_server(settings: Settings) -> None:
         if serving.project is not None:
             serving.project_work.mkdir()
         listener = bind(settings.host, settings.port)
-        startup = set_up_logs(settings.log_dir, settings.log_level, settings.log_file_mb * 2**20)
+        startup = set_up_logs(
+            settings.log_dir,
+            settings.log_level,
+            settings.log_file_mb * 2**20,
+            settings.log_format,
+        )
         serving.announce()
         asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
@@ -77,6 +89,14 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         pictures=stores.pictures,
         previews=stores.previews,
         health=lambda: engine.health,
+        following=Following(stores.queue),
+        feed=Feed(stores.queue.history),
+        counting=Counting(stores.queue),
+        converting=Converting(),
+        keyring=Keyring(stores.keys),
+        signer=LinkSigner(
+            secret(stores.database, "picture links"), serving.settings.link_lifetime_s
+        ),
         metrics=metrics,
     )
     http = _Http(
@@ -90,19 +110,30 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         )
     )
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
+    _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
     try:
-        await _run(serving, http, engine, listener, startup)
+        await _run(serving, http, engine, services.feed, listener, startup)
     finally:
         keeping.cancel()
         stores.database.dispose()
         await asyncio.to_thread(tracing.close)
 
 
+def _warn_of_strangers(host: str, keys: KeyStore) -> None:
+    """Say that everybody may do everything, where that may be more people than was thought of."""
+    if host not in ("localhost", "::1") and not host.startswith("127.") and not keys.count():
+        logger.warning(
+            "Everybody who can reach this machine may use the service: there is no API key. Make"
+            " one with: hidream keys create NAME"
+        )
+
+
 async def _run(
     serving: Serving,
     http: uvicorn.Server,
     engine: Replicas,
+    feed: Feed,
     listener: socket.socket,
     startup: logging.Handler,
 ) -> None:
@@ -115,6 +146,7 @@ async def _run(
     engine.stop()
     await asyncio.wait((working,))
     starting.cancel()
+    await feed.close()
     http.should_exit = True
     await answering
     working.result()

@@ -15,6 +15,7 @@ from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.database import Database, open_postgresql, open_sqlite
 from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
 from hidream_server.store.tasks import TaskStore
 
@@ -31,6 +32,7 @@ class Stores:
     outlook: Outlook
     housekeeper: Housekeeper
     database: Database
+    keys: KeyStore
     pictures: PictureFolder
     checkpoints: KeyedFiles
     previews: KeyedFiles
@@ -43,7 +45,7 @@ def open_stores(serving: Serving, observer: Observer) -> Stores:
     folder = settings.data_dir
     # Previews are of use only while their tasks run.
     shutil.rmtree(folder / "previews", ignore_errors=True)
-    database = _open_database(settings)
+    database = open_database(settings)
     pictures, checkpoints = PictureFolder(folder / "pictures"), KeyedFiles(folder / "checkpoints")
     tasks = TaskStore(database)
     queue = TaskQueue(
@@ -58,6 +60,7 @@ def open_stores(serving: Serving, observer: Observer) -> Stores:
         queue=queue,
         outlook=outlook,
         database=database,
+        keys=KeyStore(database),
         housekeeper=Housekeeper(queue, database, pictures, checkpoints, HouseRules.of(settings)),
         pictures=pictures,
         checkpoints=checkpoints,
@@ -69,7 +72,8 @@ def open_stores(serving: Serving, observer: Observer) -> Stores:
     return stores
 
 
-def _open_database(settings: Settings) -> Database:
+def open_database(settings: Settings) -> Database:
+    """Open the task database that the settings name."""
     if settings.database_url is None:
         return open_sqlite(settings.data_dir / "tasks.db")
     return open_postgresql(settings.database_url)

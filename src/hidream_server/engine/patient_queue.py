@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.tasks import Claim
+from hidream_server.store.statements import Claim
 from hidream_server.task import Task, TaskState
 
 _P = ParamSpec("_P")
@@ -58,10 +58,12 @@ class PatientQueue:
         except StoreUnavailableError:
             return []
 
-    async def beat(self, steps_done: Mapping[Claim, int]) -> set[Claim]:
+    async def beat(
+        self, steps_done: Mapping[Claim, int], previews: Sequence[tuple[Claim, int]] = ()
+    ) -> set[Claim]:
         """Keep claims; return those that are known to be lost."""
         try:
-            return await asyncio.to_thread(self._queue.beat, steps_done)
+            return await asyncio.to_thread(self._queue.beat, steps_done, previews)
         except StoreUnavailableError:
             return set()
 
@@ -87,9 +89,9 @@ class PatientQueue:
         done = await self._insist(self._queue.fail, claim, reason)
         return done or await self._was_done(claim, TaskState.FAILED)
 
-    async def hand_back(self, claim: Claim) -> bool:
+    async def hand_back(self, claim: Claim, reason: str) -> bool:
         """Queue a task again; False if it was taken away."""
-        return await self._insist(self._queue.hand_back, claim)
+        return await self._insist(self._queue.hand_back, claim, reason)
 
     async def _was_done(self, claim: Claim, state: TaskState) -> bool:
         """Tell whether an earlier try succeeded of which the database could not say so."""

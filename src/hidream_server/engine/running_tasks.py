@@ -26,7 +26,7 @@ from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.keyed_files import KeyedFiles, preview_key
 from hidream_server.store.pictures import PictureFolder, picture_name
-from hidream_server.store.tasks import Claim
+from hidream_server.store.statements import Claim
 from hidream_server.task import Task
 
 logger = logging.getLogger(__name__)
@@ -82,8 +82,9 @@ class RunningTasks:
         #: Attempts that the ranks are to work on no more.
         self._dropped: list[Claim] = []
         self._last_beat = -math.inf
-        #: A step was finished since.
+        #: A step was finished since, or a preview came.
         self._moved = False
+        self._new_previews: list[tuple[Claim, int]] = []
 
     def __len__(self) -> int:
         return len(self._running)
@@ -166,7 +167,9 @@ class RunningTasks:
                 case ImageDone():
                     await self._image_done(running, event)
                 case Preview():
-                    await self._keep(running, self._previews, _key_of(event), event.data)
+                    if await self._keep(running, self._previews, _key_of(event), event.data):
+                        self._new_previews.append((running.claim, event.image_index))
+                        self._moved = True
                 case TaskDone():
                     await self._task_done(running, event)
                 case TaskFailed():
@@ -179,13 +182,13 @@ class RunningTasks:
         """
         untouched = [running for running in self._running.values() if not running.under_way]
         for running in untouched if self.under_way else untouched[1:]:
-            await self._hand_back(running)
+            await self._hand_back(running, "The server is stopping.")
             self._dropped.append(running.claim)
 
     async def hand_back_all(self) -> None:
         """Queue all tasks again; they are not at fault."""
         for running in list(self._running.values()):
-            await self._hand_back(running)
+            await self._hand_back(running, "Its worker group was stopped.")
 
     async def crash_all(self, reason: str) -> bool:
         """Queue all tasks again whose group went down; fail those for which it did too often.
@@ -196,7 +199,7 @@ class RunningTasks:
         failed = False
         for running in list(self._running.values()):
             if not running.begun:
-                await self._hand_back(running)
+                await self._hand_back(running, reason)
                 continue
             with log_context(task=running.task.id):
                 logger.warning("Task lost its worker group: %s", reason)
@@ -208,9 +211,9 @@ class RunningTasks:
             self._forget(running.task)
         return failed
 
-    async def _hand_back(self, running: _Running) -> None:
+    async def _hand_back(self, running: _Running, reason: str) -> None:
         with log_context(task=running.task.id):
-            if await self._queue.hand_back(running.claim):
+            if await self._queue.hand_back(running.claim, reason):
                 logger.info("Task handed back to the queue")
         self._running.pop(running.claim, None)
         self._forget(running.task)
@@ -232,23 +235,27 @@ class RunningTasks:
         if not self._running or since < (_PROGRESS_S if self._moved else _RENEWAL_S):
             return
         self._last_beat, self._moved = now, False
+        previews, self._new_previews = self._new_previews, []
         steps = {claim: running.steps_done for claim, running in self._running.items()}
-        for claim in await self._queue.beat(steps):
+        for claim in await self._queue.beat(steps, previews):
             if (running := self._running.get(claim)) is not None:
                 with log_context(task=claim[0]):
                     logger.warning("Task was taken away")
                 self._forget(running.task)
                 self._drop(claim)
 
-    async def _keep(self, running: _Running, files: KeyedFiles, key: str, data: bytes) -> None:
+    async def _keep(self, running: _Running, files: KeyedFiles, key: str, data: bytes) -> bool:
         """Keep a checkpoint or a preview; the task goes on if that is impossible."""
         try:
             await asyncio.to_thread(files.put, key, data)
         except OSError as error:
             logger.warning("A file of the task could not be written: %s", error.strerror)
+            return False
         if running.claim not in self._running:
             # It was cancelled meanwhile.
             files.drop(key)
+            return False
+        return True
 
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
         name = picture_name(event.task_id, event.attempt, event.image_index)

@@ -239,6 +239,7 @@ class Supervisor:
                     arrived_at=task.arrived_at,
                     params=task.params,
                     client=task.client,
+                    weight=task.weight,
                     steps_by=self._running.steps_by(task),
                     checkpoint=checkpoint,
                 )

@@ -73,6 +73,7 @@ class StartTask(Message, frozen=True, kw_only=True):
     params: TaskParams
     #: Whom it belongs to, for fair shares.
     client: str = ""
+    weight: float = 1.0
     #: When its steps must be done, in seconds since the epoch, if it has a deadline.
     steps_by: float | None = None
     #: What a rank said of it last, if it is to go on from there.

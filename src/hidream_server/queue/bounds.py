@@ -4,9 +4,10 @@ Knows numbers only; when the queue will have room is for others to say.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hidream_server.errors import ClientQueueFullError, QueueFullError, RateLimitedError
+from hidream_server.keys import KeyLimits
 from hidream_server.settings import Settings
 from hidream_server.store.backlog import RATE_WINDOW_S, Backlog
 from hidream_server.task import Task
@@ -29,6 +30,19 @@ class Bounds:
             client_queued=settings.max_queued_per_client,
             client_running=settings.max_running_per_client,
             client_images=settings.max_images_per_minute,
+        )
+
+    def of_key(self, limits: KeyLimits) -> "Bounds":
+        """Return these as they are for the bearer of a key."""
+
+        def one(own: int | None, default: int) -> int:
+            return default if own is None else own
+
+        return replace(
+            self,
+            client_queued=one(limits.max_queued, self.client_queued),
+            client_running=one(limits.max_running, self.client_running),
+            client_images=one(limits.max_images_per_minute, self.client_images),
         )
 
     def check(self, new: Sequence[Task], backlog: Backlog) -> None:

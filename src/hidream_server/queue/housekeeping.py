@@ -21,6 +21,8 @@ from hidream_server.task import Task, TaskState
 logger = logging.getLogger(__name__)
 
 _DAY_S = 86400.0
+#: What happened to a task is known for so long after its end, in seconds.
+HISTORY_S = _DAY_S
 #: What is old is looked for so often, and what no task owns, in seconds.
 _RETIRE_S, _SWEEP_S = 60.0, 3600.0
 
@@ -107,6 +109,7 @@ class Housekeeper:
             logger.info("Pictures of %d task(s) expired", len(expired))
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
+        self._queue.history.forget(now - HISTORY_S)
 
     def sweep(self) -> None:
         """Delete files that no task owns any more, or ever did."""

@@ -106,6 +106,7 @@ class Outlook:
             shape=self._tokens(task.params),
             pace=self._pace,
             client=task.client,
+            weight=task.weight,
             deadline_s=self._steps_by(task),
         )
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from hidream_server.queue.outlook import Outlook
 from hidream_server.scheduling.places import due
-from hidream_server.store.tasks import InLine, TaskStore
+from hidream_server.store.reading import InLine, TaskReader
 from hidream_server.task import Task, TaskState
 
 #: So many of the queued tasks are forecast one by one; those behind them by their cost.
@@ -79,7 +79,7 @@ class Prospects:
     """What there is to expect of waiting tasks; may be used from any thread."""
 
     def __init__(
-        self, store: TaskStore, outlook: Outlook, clock: Callable[[], float] = time.time
+        self, store: TaskReader, outlook: Outlook, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
         self._outlook = outlook

@@ -18,7 +18,10 @@ from hidream_server.logs import log_context
 from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.prospects import Prospects
-from hidream_server.store.tasks import Claim, TaskStore
+from hidream_server.store.history import History
+from hidream_server.store.reading import Wanted
+from hidream_server.store.statements import Claim
+from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskParams, TaskState
 
 logger = logging.getLogger(__name__)
@@ -65,16 +68,33 @@ class TaskQueue:
         """Call `listener`, from any thread, with the id of a task ended from outside its group."""
         self._end_listeners.append(listener)
 
-    def draft(self, requests: Sequence[TaskParams], client: str = "") -> list[Task]:
-        """Return the tasks that these would be, if submitted now; nothing is kept."""
-        now = self._clock()
-        return [self._draft(params, client[:_CLIENT_CHARS], now) for params in requests]
+    def draft(
+        self,
+        requests: Sequence[TaskParams],
+        client: str = "",
+        weight: float = 1.0,
+        bounds: Bounds | None = None,
+    ) -> list[Task]:
+        """Return the tasks of a client that these would be, if submitted now; nothing is kept.
 
-    def _draft(self, params: TaskParams, client: str, now: float) -> Task:
-        task_id = str(uuid.uuid4())
-        return self.prospects.with_due(
-            Task(id=task_id, state=TaskState.QUEUED, params=params, client=client, created_at=now)
-        )
+        `bounds` are the client's own, if it has any.
+        """
+        # In whole microseconds, as answers say it: so it can be asked for.
+        now = round(self._clock(), 6)
+        return [
+            self.prospects.with_due(
+                Task(
+                    id=str(uuid.uuid4()),
+                    state=TaskState.QUEUED,
+                    params=params,
+                    client=client[:_CLIENT_CHARS],
+                    weight=weight,
+                    max_running=(bounds or self._bounds).client_running,
+                    created_at=now,
+                )
+            )
+            for params in requests
+        ]
 
     def earlier(self, drafts: Sequence[Task], key: str | None) -> list[Task]:
         """Return the tasks that the same request was answered with before, if it was.
@@ -83,19 +103,22 @@ class TaskQueue:
         """
         return self._store.earlier(drafts, key)
 
-    def require_room(self, drafts: Sequence[Task]) -> None:
+    def require_room(self, drafts: Sequence[Task], bounds: Bounds | None = None) -> None:
         """Raise OverloadError if drafted tasks are too many for now."""
         with self._saying_when(drafts):
-            self._store.check(drafts, partial(self._bounds.check, drafts))
+            self._store.check(drafts, partial((bounds or self._bounds).check, drafts))
 
-    def submit(self, drafts: Sequence[Task], key: str | None = None) -> list[Task]:
+    def submit(
+        self, drafts: Sequence[Task], key: str | None = None, bounds: Bounds | None = None
+    ) -> list[Task]:
         """Accept one client's drafted tasks, all or none; they are kept once this returns.
 
         Returns them, or what an earlier submission of the same request was answered with. Raises
         OverloadError if they are too many, RequestReusedError as `earlier` does.
         """
         with self._saying_when(drafts):
-            kept = self._store.insert(drafts, key, partial(self._bounds.check, drafts))
+            check = partial((bounds or self._bounds).check, drafts)
+            kept = self._store.insert(drafts, key, check)
         for task in kept:
             with log_context(task=task.id):
                 logger.info("Task accepted")
@@ -150,6 +173,20 @@ class TaskQueue:
     def get(self, task_id: str) -> Task | None:
         return self._store.get(task_id)
 
+    def page(self, wanted: Wanted, before: int | None, count: int) -> tuple[list[Task], int | None]:
+        """Return a page of the tasks, the latest first, and where the next one begins."""
+        return self._store.page(wanted, before, count)
+
+    def delete(self, task_id: str) -> Task | None:
+        """Delete a task, cancelled if it has not ended; return it as it was."""
+        self.cancel(task_id)
+        return self._store.delete(task_id, self._clock())
+
+    @property
+    def history(self) -> History:
+        """What happened to its tasks."""
+        return self._store.history
+
     def find(self, task_ids: Sequence[str]) -> list[Task]:
         """Return those of these tasks that there are."""
         return self._store.find(task_ids)
@@ -160,16 +197,19 @@ class TaskQueue:
     def claim(self, owner: str, count: int, due_before: float = math.inf) -> list[Task]:
         """Take up to `count` of the queued tasks for a worker group.
 
-        Those due first, and of all clients alike; with `due_before` only those due earlier, and of
-        clients that have none running.
+        Those due first, and of all clients by their weights; with `due_before` only those due
+        earlier, and of clients that have none running.
         """
-        most_running = self._bounds.client_running or math.inf
-        now = self._clock()
-        return self._store.claim(owner, count, now, LEASE_S, due_before, most_running)
+        return self._store.claim(owner, count, self._clock(), LEASE_S, due_before)
 
-    def beat(self, steps_done: Mapping[Claim, int]) -> set[Claim]:
-        """Keep claims, and record their progress; return those that have been taken away."""
-        return self._store.beat(steps_done, self._clock() + LEASE_S)
+    def beat(
+        self, steps_done: Mapping[Claim, int], previews: Sequence[tuple[Claim, int]] = ()
+    ) -> set[Claim]:
+        """Keep claims, record their progress, and of which images there are new previews.
+
+        Returns those that have been taken away.
+        """
+        return self._store.beat(steps_done, self._clock(), LEASE_S, previews)
 
     def complete(
         self,
@@ -183,9 +223,9 @@ class TaskQueue:
     def fail(self, claim: Claim, reason: str) -> bool:
         return self._store.fail(claim, self._clock(), reason)
 
-    def hand_back(self, claim: Claim) -> bool:
+    def hand_back(self, claim: Claim, reason: str) -> bool:
         """Queue a task again that was not at fault."""
-        return self._store.release(claim, crashed=False)
+        return self._store.release(claim, self._clock(), crashed=False, reason=reason)
 
     def crashed(self, task: Task, reason: str) -> TaskState | None:
         """Queue a task again that was running when its group went down, or fail it at last.
@@ -194,7 +234,8 @@ class TaskQueue:
         """
         claim = (task.id, task.attempt)
         if task.crashes + 1 < self._max_crashes:
-            return TaskState.QUEUED if self._store.release(claim, crashed=True) else None
+            released = self._store.release(claim, self._clock(), crashed=True, reason=reason)
+            return TaskState.QUEUED if released else None
         failed = self._store.fail(
             claim,
             self._clock(),
@@ -205,7 +246,7 @@ class TaskQueue:
 
     def take_back(self, owner: str) -> int:
         """Queue again what a former life of this worker group's owner left running."""
-        return self._store.take_back(owner)
+        return self._store.take_back(owner, self._clock())
 
     def reap(self) -> int:
         """Queue again what is running under a lease that has run out; return how many tasks."""

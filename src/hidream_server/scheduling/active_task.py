@@ -26,8 +26,9 @@ class ActiveTask:
     shape: int
     #: Rows of an image: 1, or 2 when it is guided.
     image_rows: int
-    #: Whom it belongs to.
+    #: Whom it belongs to, and that one's share of the service beside clients that have 1.
     client: str = ""
+    weight: float = 1.0
     #: Seconds since the epoch.
     deadline_s: float | None = None
 
@@ -42,6 +43,7 @@ class ActiveTask:
         shape: int,
         pace: Pace,
         client: str,
+        weight: float,
         deadline_s: float | None,
     ) -> "ActiveTask":
         """Return what is known of a task from what was asked for, as it has come so far."""
@@ -56,6 +58,7 @@ class ActiveTask:
             shape=shape,
             image_rows=params.image_rows,
             client=client,
+            weight=weight,
             deadline_s=deadline_s,
         )
 
@@ -87,3 +90,4 @@ class Share:
     images: int
     rows: int
     client: str = ""
+    weight: float = 1.0

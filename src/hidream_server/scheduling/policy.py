@@ -56,10 +56,10 @@ def next_step(
 
 
 def charge(step: Sequence[Share], shares: FairShares, seconds: float) -> None:
-    """Charge the clients for a forward, each for its rows."""
+    """Charge the clients for a forward, each for its rows, and by its weight."""
     rows = sum(share.rows for share in step)
     for share in step:
-        shares.charge(share.client, seconds * share.rows / rows)
+        shares.charge(share.client, seconds * share.rows / rows / share.weight)
 
 
 def alone_s(step: Sequence[Share], tasks: Iterable[ActiveTask]) -> float:
@@ -84,7 +84,7 @@ def _line(tasks: Sequence[ActiveTask], shares: FairShares) -> list[tuple[float, 
     for task in tasks:
         client = task.client
         head_starts[client] = max(task.head_start_s, head_starts.get(client, -inf))
-        shortest[client] = min(task.total_s, shortest.get(client, inf))
+        shortest[client] = min(task.total_s / task.weight, shortest.get(client, inf))
     tags = shares.start_tags(head_starts)
     level = min((tag + shortest[client] for client, tag in tags.items()), default=0.0)
     line = [(max(level, tags[task.client]), task) for task in tasks]
@@ -104,6 +104,6 @@ def _fill(line: Sequence[tuple[float, ActiveTask]], widths: Widths) -> list[Shar
             images = min(task.images_left, room // task.image_rows)
             if images:
                 rows = images * task.image_rows
-                step.append(Share(task.number, images, rows, task.client))
+                step.append(Share(task.number, images, rows, task.client, task.weight))
                 room -= rows
     return step

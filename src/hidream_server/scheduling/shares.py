@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 
 class FairShares:
-    """Seconds of service by client, on a scale that all active clients have in common."""
+    """Seconds of service by client, over its weight, on a scale common to all active clients."""
 
     def __init__(self) -> None:
         self._served_s: dict[str, float] = {}

@@ -46,6 +46,7 @@ class Kind:
             shape=self.shape,
             image_rows=rows,
             client=client,
+            weight=1.0,
         )
 
 

@@ -41,6 +41,10 @@ _AWAY = ("25006", "57P01", "57P02", "57P03")
 _PASSING = ("40", "55", "57014")
 #: Names the advisory lock under which exclusive writers of PostgreSQL take turns.
 _EXCLUSIVE = 0x48694472
+#: Names the one that every writer of PostgreSQL shares, so that a reader can wait for all of them.
+_WRITING = 0x48695772
+#: How long such a reader waits, and may keep later writers from beginning, in milliseconds.
+_SETTLE_MS = 250
 
 
 class _Trouble(Enum):
@@ -86,8 +90,16 @@ class Database:
         return 0.0 if self._failing else self._clock() - self._answering_since
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, settled: bool = False) -> Iterator[Connection]:
+        """Read; `settled`: when all who began to write before have written.
+
+        PostgreSQL numbers rows before they can be seen: without waiting, a number might be read
+        before a lower one. Raises StoreUnavailableError if that takes long.
+        """
         with self._noting_trouble("read"), self._reader.connect() as connection:
+            if settled and not self._is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {_SETTLE_MS}"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _WRITING})
             yield connection
 
     @contextmanager
@@ -102,6 +114,7 @@ class Database:
                 yield connection
             return
         with self._noting_trouble("write"), self.engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": _WRITING})
             if exclusive:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _EXCLUSIVE})
             yield connection

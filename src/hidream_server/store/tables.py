@@ -25,6 +25,9 @@ tasks = Table(
     Column("params", JSON, nullable=False),
     #: Whom it belongs to, for fair shares.
     Column("client", String(64), nullable=False, default=""),
+    Column("weight", Float, nullable=False, default=1.0),
+    #: So many tasks of its client may run at once; 0: no bound.
+    Column("max_running", Integer, nullable=False, default=0),
     #: Of the body that asked for it; with the client's own name for the request, and which of its
     #: tasks it is, a submission that comes again is known by it.
     Column("digest", String(64), nullable=False, default=""),
@@ -54,4 +57,47 @@ tasks = Table(
     Index("tasks_by_end", "state", "completed_at"),
     Index("tasks_by_request", "client", "request_key", "request_index", unique=True),
     Index("tasks_by_client", "client", "created_at"),
+)
+
+#: What happened to tasks.
+history = Table(
+    "history",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("task_id", String(36), nullable=False),
+    Column("client", String(64), nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    #: An attempt, a step of how many, a reason.
+    Column("about", JSON, nullable=False),
+    Index("history_by_task", "task_id", "number"),
+    # Numbers of what was deleted are not given again.
+    sqlite_autoincrement=True,
+)
+
+#: Keys of those who may use the service.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False),
+    #: Of the key's text, which is not kept.
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("scope", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    #: Of each limit nothing: what the server's settings say.
+    Column("max_queued", Integer),
+    Column("max_running", Integer),
+    Column("max_images_per_minute", Integer),
+    Column("weight", Float, nullable=False),
+    Column("priority", String(16), nullable=False),
+)
+
+#: What only servers of this database know.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
 )

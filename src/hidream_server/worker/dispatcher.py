@@ -63,7 +63,9 @@ class Dispatcher:
 
     def stepped(self, runs: Sequence[TaskRun], seconds: float) -> None:
         """Take note of how long a step took; each image of a run in it is named once."""
-        step = [Share(run.number, 1, run.image_rows, run.start.client) for run in runs]
+        step = [
+            Share(run.number, 1, run.image_rows, run.start.client, run.start.weight) for run in runs
+        ]
         self._pace.measured(runs[0].tokens, sum(share.rows for share in step), seconds)
         charge(step, self._shares, seconds)
 
@@ -80,5 +82,6 @@ class Dispatcher:
             shape=run.tokens,
             pace=self._pace,
             client=run.start.client,
+            weight=run.start.weight,
             deadline_s=run.start.steps_by,
         )

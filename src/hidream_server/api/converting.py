@@ -1,0 +1,36 @@
+"""Converts pictures for those who ask for another format: in threads, few at once."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from hidream_server.api.formats import Format, convert
+
+#: One takes a core for up to half a second.
+_AT_ONCE = 2
+
+
+class Converting:
+    """Conversions for all who ask; belongs to one event loop, in which the others wait."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def convert(
+        self, path: Path, to: Format, compression: int | None, field: str = "output_compression"
+    ) -> bytes:
+        """Return the picture in this file in another format; see `formats.convert`."""
+        async with self._slots:
+            return await asyncio.to_thread(
+                lambda: convert(path.read_bytes(), to, compression, field)
+            )
+
+
+async def _converting(request: Request) -> Converting:
+    converting: Converting = request.app.state.services.converting
+    return converting
+
+
+ConvertingDep = Annotated[Converting, Depends(_converting)]

@@ -1,0 +1,84 @@
+"""Lets nobody in without a key, once there are keys: all that is not named here is closed.
+
+Knows who asks; what they may see of tasks is the routes' business.
+"""
+
+from urllib.parse import parse_qs
+
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hidream_server.api.access import ANYBODY, Caller
+from hidream_server.api.errors import answer
+from hidream_server.api.keyring import Keyring, LinkSigner
+from hidream_server.errors import ForbiddenError, HiDreamError, UnauthorizedError
+from hidream_server.keys import Scope as KeyScope
+
+#: Answered without a key, whatever happens to the database.
+OPEN = frozenset({"/livez", "/readyz", "/health"})
+#: Only for those who may see everything.
+ADMIN = frozenset({"/metrics"})
+#: Where a signed link does instead of a key.
+_SIGNED = ("/images/", "/preview/")
+
+
+class Gate:
+    """Says of each request who asks, or refuses it."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, signer: LinkSigner) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._signer = signer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            request = Request(scope)
+            try:
+                request.state.caller = await self._caller(request)
+            except HiDreamError as error:
+                await answer(request, error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _caller(self, request: Request) -> Caller:
+        path = _path(request)
+        if path in OPEN:
+            return ANYBODY
+        if await self._keyring.is_open():
+            return Caller(client=request.client.host if request.client else "")
+        if request.method in ("GET", "HEAD") and self._is_signed(request, path):
+            return ANYBODY
+        key = await self._keyring.find(_key_text(request))
+        if key is None:
+            raise UnauthorizedError
+        if path in ADMIN and key.scope is not KeyScope.ADMIN:
+            raise ForbiddenError
+        return Caller(client=key.id, is_admin=key.scope is KeyScope.ADMIN, key=key)
+
+    def _is_signed(self, request: Request, path: str) -> bool:
+        if not path.startswith(_SIGNED):
+            return False
+        query = parse_qs(request.url.query)
+        expires, signature = query.pop("expires", [""])[0], query.pop("signature", [""])[0]
+        return self._signer.holds(_signed_part(path, query), expires, signature)
+
+
+def _signed_part(path: str, query: dict[str, list[str]]) -> str:
+    """Return what of an address is signed: which picture, not how it is to be encoded."""
+    index = query.get("image_index", [""])[0]
+    return f"{path}?image_index={index}" if index else path
+
+
+def _path(request: Request) -> str:
+    """Return the path as routes see it, whether or not a proxy left its prefix in it."""
+    path: str = request.scope["path"]
+    root: str = request.scope.get("root_path", "")
+    return path.removeprefix(root) if root and path.startswith(root + "/") else path
+
+
+def _key_text(request: Request) -> str:
+    """Return the key that a request carries: as bearer, or in a header of its own."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and text.strip():
+        return text.strip()
+    return request.headers.get("x-api-key", "").strip()

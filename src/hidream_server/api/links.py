@@ -1,0 +1,26 @@
+"""Addresses of pictures for whoever asked, signed where it takes a key to open them."""
+
+from dataclasses import dataclass
+
+from hidream_server.api.keyring import LinkSigner
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Makes links that this caller may open."""
+
+    #: The server's address as the caller uses it, with no slash at the end.
+    base: str
+    #: None where everything is open.
+    signer: LinkSigner | None = None
+
+    def picture(self, name: str) -> str:
+        return self._link(f"/images/{name}")
+
+    def preview(self, task_id: str, image_index: int) -> str:
+        return self._link(f"/preview/{task_id}?image_index={image_index}")
+
+    def _link(self, path: str) -> str:
+        if self.signer is None:
+            return self.base + path
+        return f"{self.base}{path}{'&' if '?' in path else '?'}{self.signer.query(path)}"

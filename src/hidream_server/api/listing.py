@@ -1,0 +1,62 @@
+"""Pages of tasks, the latest first."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from hidream_server.api.access import CallerDep
+from hidream_server.api.following import Followed
+from hidream_server.api.schemas import StatusAnswer, TaskList
+from hidream_server.api.services import LinksDep, Services, ServicesDep
+from hidream_server.store.reading import Wanted
+from hidream_server.task import TaskState
+
+router = APIRouter(tags=["tasks"])
+
+
+@router.get("/tasks")
+async def list_tasks(
+    links: LinksDep,
+    caller: CallerDep,
+    services: ServicesDep,
+    status: Annotated[TaskState | None, Query(description="Only tasks in this state.")] = None,
+    prompt: Annotated[
+        str | None, Query(description="Only tasks with these words in their prompt.")
+    ] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="Included.")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="Excluded.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        int | None, Query(description="What the page before gave as next_cursor.", ge=0)
+    ] = None,
+) -> TaskList:
+    """List the tasks that you may see, the latest first."""
+    wanted = Wanted(
+        client=caller.sees_only,
+        state=status,
+        prompt=prompt,
+        created_after=_seconds(created_after),
+        created_before=_seconds(created_before),
+    )
+    found, next_cursor = await asyncio.to_thread(_page, services, wanted, cursor, limit)
+    return TaskList(
+        tasks=[StatusAnswer.of(followed, links) for followed in found], next_cursor=next_cursor
+    )
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
+
+
+def _page(
+    services: Services, wanted: Wanted, cursor: int | None, limit: int
+) -> tuple[list[Followed], int | None]:
+    prospects = services.queue.prospects
+    tasks, following = services.queue.page(wanted, cursor, limit)
+    found = [
+        Followed(task, prospects.seconds_left(task), prospects.position(task)) for task in tasks
+    ]
+    return found, following
