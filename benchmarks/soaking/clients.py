@@ -84,7 +84,7 @@ class Client:
         self._notes.promises.append(promise)
         if self._draw.random() < 0.1:
             over.wait(self._draw.random())
-            promise.cancelled = self._ask("DELETE", f"/tasks/{promise.task_id}") != {}
+            promise.cancelled = self._ask("POST", f"/tasks/{promise.task_id}/cancel") != {}
         self._follow(promise)
 
     def _submit(self, asked: dict[str, Any]) -> str:

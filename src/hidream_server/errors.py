@@ -125,6 +125,14 @@ class ForbiddenError(RequestError):
     """This takes an API key with the scope admin."""
 
 
+class ModelNotFoundError(RequestError):
+    """This server does not serve a model of this name."""
+
+
+class NotSupportedError(RequestError):
+    """This is not supported by the model."""
+
+
 class TaskNotFoundError(RequestError):
     """There is no task with this id."""
 
@@ -187,6 +195,12 @@ class ClientQueueFullError(OverloadError):
 
 class RateLimitedError(OverloadError):
     """This client has asked for as many images as it may in a minute."""
+
+
+class StoppingError(HiDreamError):
+    """The server is stopping; the next one will answer."""
+
+    retry_after_s = 5.0
 
 
 class StoreUnavailableError(HiDreamError):

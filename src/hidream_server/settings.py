@@ -185,6 +185,12 @@ class Settings(BaseModel):
         pattern="^https?://[^/]+",
     )
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
+    model_aliases: str | None = _option(
+        None,
+        "names that the model also has for OpenAI's clients, joined by commas, like"
+        " gpt-image-1,dall-e-3",
+        pattern="^[^,]+(,[^,]+)*$",
+    )
     link_lifetime_s: float = _option(
         3600.0,
         "how long a link to a picture opens it without a key, where there are keys, in seconds",

@@ -12,6 +12,8 @@ ROUTES = {
     ("post", "/tasks/{task_id}/cancel"),
     ("get", "/metrics"),
     *(("get", "/tasks"), ("get", "/tasks/{task_id}"), ("delete", "/tasks/{task_id}")),
+    *(("get", "/v1/models"), ("get", "/v1/models/{model}")),
+    *(("post", f"/v1/images/{verb}") for verb in ("generations", "edits", "variations")),
     *(("post", "/tasks/{task_id}/retry"), ("get", "/tasks/{task_id}/events"), ("get", "/events")),
 }
 

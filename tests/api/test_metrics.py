@@ -110,6 +110,11 @@ def test_a_database_that_hangs_takes_one_thread_and_little_time():
     asyncio.run(scrape())
 
 
+def test_a_submission_that_openais_route_refuses_is_counted_alike(client: TestClient):
+    assert client.post("/v1/images/generations", json={"prompt": 5}).status_code == 400
+    assert refused(client) == {"invalid_request": 1}
+
+
 @pytest.mark.parametrize("path", ["/submit", "/batch_submit"])
 def test_a_refused_submission_is_counted_by_its_error(client_with: Any, path: str):
     client = client_with(max_queue_length=1)

@@ -57,7 +57,7 @@ def client(server: Server, number: int, until: float, log: Log) -> None:
             task_id = http.post("/submit", json=asked).raise_for_status().json()["task_id"]
             if draw.random() < 0.2:
                 time.sleep(draw.random() / 2)
-                http.delete(f"/tasks/{task_id}")
+                http.post(f"/tasks/{task_id}/cancel")
             follow(http, task_id, asked, log)
 
 

@@ -40,6 +40,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.layouts.layout import Layout
 from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.reading import describe
+from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
@@ -52,6 +53,7 @@ from hidream_server.task import Task, TaskState
 from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
 from tests.support import new_database, new_outlook, params, submit
 
+SETTINGS = Settings(max_queue_length=3)
 STAGES = {"encode_s": 0.2, "denoise_s": 3.0, "decode_s": 0.4, "save_s": 0.1}
 
 
@@ -111,10 +113,9 @@ class Stage:
             observer=observer,
         )
         model = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
-        settings = Settings(max_queue_length=3)
         services = Services(
-            settings=settings,
-            limits=Limits(settings, model),
+            settings=SETTINGS,
+            limits=Limits(SETTINGS, model),
             model=model,
             devices=DeviceChoice(CPU, (0,), "asked for"),
             queue=self.queue,
@@ -137,6 +138,7 @@ class Stage:
             store,
             Prospects(store, outlook),
             max_crashes=1,
+            bounds=Bounds.of(SETTINGS),
             observer=self.metrics.tasks,
         )
 

@@ -162,9 +162,9 @@ def test_the_bound_holds_for_many_at_once(make):
 
 def test_a_client_that_stands_far_behind_others_is_told_its_own_wait(make):
     queue = make(client_queued=1)
-    queue._bounds = Bounds()
+    queue.bounds = Bounds()
     submit(queue, [params()] * 100, "others")
-    queue._bounds = Bounds(client_queued=1)
+    queue.bounds = Bounds(client_queued=1)
     submit(queue, [params(num_inference_steps=8)], "late")
     error = refusal(queue, client="late")
     assert error.retry_after_s == pytest.approx(408.0)

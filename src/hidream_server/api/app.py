@@ -13,6 +13,8 @@ from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
 from hidream_server.api.measuring import Measuring
+from hidream_server.api.openai import images as openai_images
+from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
 
@@ -33,11 +35,9 @@ def create_app(services: Services, tracer_provider: TracerProvider | None = None
         telemetry=_telemetry(tracer_provider),
     )
     app.state.services = services
-    for router in (
-        *(tasks.router, listing.router, events.router, images.router),
-        *(health.router, metrics.router),
-    ):
-        app.include_router(router)
+    ours = (tasks, listing, events, images, health, metrics)
+    for part in (*ours, openai_images, openai_models):
+        app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
     # The outermost: what the gate refuses is counted, too.

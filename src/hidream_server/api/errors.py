@@ -1,4 +1,4 @@
-"""The one edge at which errors become HTTP answers, all of one shape.
+"""The one edge at which errors become HTTP answers, all of one shape; of OpenAI's on its routes.
 
 A class is looked up along its bases, so a new error needs no new code here.
 """
@@ -15,18 +15,21 @@ from starlette.exceptions import HTTPException
 
 from hidream_server.api.limits import Limits
 from hidream_server.api.measuring import note_error
+from hidream_server.api.openai.envelope import PREFIX, envelope, status_there
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
     FieldProblem,
     ForbiddenError,
     HiDreamError,
     InvalidRequestError,
+    ModelNotFoundError,
     OverloadError,
     PictureExpiredError,
     PictureNotFoundError,
     PreviewNotFoundError,
     RequestError,
     RequestReusedError,
+    StoppingError,
     StoreUnavailableError,
     TaskCancelledError,
     TaskEndedError,
@@ -44,6 +47,7 @@ STATUS: dict[type[HiDreamError], int] = {
     UnauthorizedError: 401,
     ForbiddenError: 403,
     TaskNotFoundError: 404,
+    ModelNotFoundError: 404,
     PictureNotFoundError: 404,
     PreviewNotFoundError: 404,
     TaskNotFinishedError: 409,
@@ -55,6 +59,7 @@ STATUS: dict[type[HiDreamError], int] = {
     RequestReusedError: 422,
     OverloadError: 429,
     StoreUnavailableError: 503,
+    StoppingError: 503,
     RequestError: 400,
     HiDreamError: 500,
 }
@@ -79,14 +84,22 @@ def status_of(error: HiDreamError) -> int:
 
 def answer(request: Request, error: HiDreamError) -> JSONResponse:
     """Say an error of this project, as the one who asked expects it."""
-    note_error(request, error.code)
     problems = error.problems if isinstance(error, InvalidRequestError) else []
-    response = _answer(status_of(error), error.code, str(error), problems)
+    response = _answer(request, status_of(error), error.code, str(error), problems)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    # OpenAI's clients repeat what failed by the server's fault, and a conflict, unless told.
+    response.headers["x-should-retry"] = "false" if error.retry_after_s is None else "true"
     if isinstance(error, UnauthorizedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def openai_body(error: HiDreamError) -> dict[str, Any]:
+    """Return an error as OpenAI's clients read it, where it is not the whole answer."""
+    problems = error.problems if isinstance(error, InvalidRequestError) else []
+    field = problems[0].field if problems else None
+    return envelope(status_there(status_of(error)), error.code, _encodable(str(error)), field)
 
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
@@ -130,25 +143,37 @@ def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    note_error(request, code)
-    response = _answer(error.status_code, code, str(error.detail))
+    response = _answer(request, error.status_code, code, str(error.detail))
     response.headers.update(error.headers or {})
     return response
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _answer(500, "internal", "The server made a mistake; its log says which.")
+    return _answer(request, 500, "internal", "The server made a mistake; its log says which.")
 
 
 def _answer(
-    status: int, code: str, message: str, problems: Sequence[FieldProblem] = ()
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    problems: Sequence[FieldProblem] = (),
 ) -> JSONResponse:
+    note_error(request, code)
+    if request.url.path.startswith(PREFIX):
+        field = problems[0].field if problems else None
+        body = envelope(status_there(status), code, _encodable(message), field)
+        return JSONResponse(body, status_there(status))
+    return JSONResponse({"error": _body(code, message, problems)}, status)
+
+
+def _body(code: str, message: str, problems: Sequence[FieldProblem]) -> dict[str, Any]:
     body: dict[str, Any] = {"code": code, "message": _encodable(message), "problems": []}
     for problem in problems:
         shown = {"field": _encodable(problem.field), "value": _shown(problem.value)}
         body["problems"].append(shown | {"allowed": problem.allowed})
-    return JSONResponse({"error": body}, status)
+    return body
 
 
 def _shown(value: object) -> object:

@@ -105,7 +105,7 @@ def _path_in_task(services: Services, task: Task, image_index: int) -> Path:
     if task.state is not TaskState.COMPLETED:
         raise TaskNotFinishedError(f"Task {task.id} is {task.state}; it has no picture yet.")
     _require_index(image_index, len(task.pictures))
-    return _path(services, task, task.pictures[image_index])
+    return picture_path(services, task, task.pictures[image_index])
 
 
 def _path_by_name(services: Services, caller: Caller, name: str) -> Path:
@@ -114,7 +114,7 @@ def _path_by_name(services: Services, caller: Caller, name: str) -> Path:
     task = services.queue.get(task_id) if task_id else None
     if task is None or not caller.sees(task) or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
-    return _path(services, task, name)
+    return picture_path(services, task, name)
 
 
 def _require_index(image_index: int, count: int) -> None:
@@ -122,7 +122,8 @@ def _require_index(image_index: int, count: int) -> None:
         raise PictureNotFoundError(f"The task has {count} picture(s), numbered from 0.")
 
 
-def _path(services: Services, task: Task, name: str) -> Path:
+def picture_path(services: Services, task: Task, name: str) -> Path:
+    """Return the file of a task's picture; raise what became of it if there is none."""
     if task.expired_at is not None:
         raise PictureExpiredError(
             f"The pictures of task {task.id} were deleted at"

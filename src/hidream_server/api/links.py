@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hidream_server.api.formats import Format
 from hidream_server.api.keyring import LinkSigner
 
 
@@ -14,8 +15,12 @@ class Links:
     #: None where everything is open.
     signer: LinkSigner | None = None
 
-    def picture(self, name: str) -> str:
-        return self._link(f"/images/{name}")
+    def picture(self, name: str, form: Format = Format.PNG, compression: int | None = None) -> str:
+        """Return the address of a picture, as a file of that format."""
+        link = self._link(f"/images/{name.removesuffix('.png')}.{form}")
+        if compression is None:
+            return link
+        return f"{link}{'&' if '?' in link else '?'}compression={compression}"
 
     def preview(self, task_id: str, image_index: int) -> str:
         return self._link(f"/preview/{task_id}?image_index={image_index}")

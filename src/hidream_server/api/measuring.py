@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hidream_server.metrics.metrics import Metrics
 
 #: Routes by which tasks are submitted; what they refuse is counted with what becomes of tasks.
-SUBMISSIONS = frozenset({"/submit", "/batch_submit", "/tasks/{task_id}/retry"})
+SUBMISSIONS = frozenset(
+    {"/submit", "/batch_submit", "/tasks/{task_id}/retry", "/v1/images/generations"}
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: The label of what a client made up, of which there may be any number.

@@ -71,7 +71,7 @@ def _known_by(draft: Task, request: GenerationRequest) -> Task:
 
 
 def _bounds(services: Services, caller: Caller) -> Bounds:
-    bounds = Bounds.of(services.settings)
+    bounds = services.queue.bounds
     return bounds if caller.key is None else bounds.of_key(caller.key.limits)
 
 

@@ -54,7 +54,8 @@ class TaskQueue:
         self._store = store
         self.prospects = prospects
         self._max_crashes = max_crashes
-        self._bounds = bounds
+        #: What a client is bound by that has no bounds of its own.
+        self.bounds = bounds
         self._clock = clock
         self._observer = observer
         self._submit_listeners: list[Callable[[], object]] = []
@@ -89,7 +90,7 @@ class TaskQueue:
                     params=params,
                     client=client[:_CLIENT_CHARS],
                     weight=weight,
-                    max_running=(bounds or self._bounds).client_running,
+                    max_running=(bounds or self.bounds).client_running,
                     created_at=now,
                 )
             )
@@ -106,7 +107,7 @@ class TaskQueue:
     def require_room(self, drafts: Sequence[Task], bounds: Bounds | None = None) -> None:
         """Raise OverloadError if drafted tasks are too many for now."""
         with self._saying_when(drafts):
-            self._store.check(drafts, partial((bounds or self._bounds).check, drafts))
+            self._store.check(drafts, partial((bounds or self.bounds).check, drafts))
 
     def submit(
         self, drafts: Sequence[Task], key: str | None = None, bounds: Bounds | None = None
@@ -117,7 +118,7 @@ class TaskQueue:
         OverloadError if they are too many, RequestReusedError as `earlier` does.
         """
         with self._saying_when(drafts):
-            check = partial((bounds or self._bounds).check, drafts)
+            check = partial((bounds or self.bounds).check, drafts)
             kept = self._store.insert(drafts, key, check)
         for task in kept:
             with log_context(task=task.id):

@@ -1,0 +1,31 @@
+"""Errors as OpenAI's clients expect them: their statuses, their types, their one shape.
+
+Source: https://platform.openai.com/docs/guides/error-codes
+"""
+
+from typing import Any
+
+PREFIX = "/v1/"
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+#: What fields are called there that have another name here.
+FIELDS = {"resolution": "size", "num_images_per_prompt": "n", "num_previews": "partial_images"}
+
+
+def status_there(status: int) -> int:
+    """Return what a status is there: a body of the wrong form and one out of range are the same."""
+    return 400 if status == 422 else status
+
+
+def envelope(status: int, code: str, message: str, field: str | None) -> dict[str, Any]:
+    """Return the body of an error; `field` is the first that is wrong, by its name here."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param = None if field is None else FIELDS.get(field, field)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
