@@ -52,6 +52,10 @@ class PortTakenError(ConfigurationError):
     """The port is already in use."""
 
 
+class TlsFilesError(ConfigurationError):
+    """HTTPS cannot be served with these files."""
+
+
 class AlreadyRunningError(ConfigurationError):
     """Another server owns this data directory."""
 
@@ -115,6 +119,18 @@ class InvalidRequestError(RequestError):
     def __init__(self, problems: list[FieldProblem]) -> None:
         self.problems = problems
         super().__init__("; ".join(f"{p.field}: {p.allowed}" for p in problems))
+
+
+class MalformedRequestError(RequestError):
+    """This is not HTTP/1.1."""
+
+
+class HeadTooLargeError(RequestError):
+    """The request line and the headers are larger than this server takes."""
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than this server takes."""
 
 
 class UnauthorizedError(RequestError):
@@ -195,6 +211,10 @@ class ClientQueueFullError(OverloadError):
 
 class RateLimitedError(OverloadError):
     """This client has asked for as many images as it may in a minute."""
+
+
+class TooManyConnectionsError(OverloadError):
+    """There are as many connections as this server takes."""
 
 
 class StoppingError(HiDreamError):

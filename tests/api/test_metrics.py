@@ -170,6 +170,12 @@ def test_who_has_no_key_is_counted_though_no_route_was_asked(client: TestClient,
     assert 'status="refused"' not in scraped
 
 
+def test_what_is_turned_away_at_the_edge_is_counted(client_with: Any):
+    client = client_with(max_body_mb=1)
+    assert client.post("/submit", content=b" " * (2**20 + 1)).status_code == 413
+    assert counted(client, "POST", "other", 413) == 1
+
+
 def test_an_answer_is_timed_to_its_end(client: TestClient):
     for _ in range(3):
         client.get("/livez")

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from hidream_server.api.app import create_app
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.settings import Settings
 from hidream_server.traces.task_spans import TaskSpans
 from tests.support import new_outlook
 
@@ -24,21 +25,24 @@ HEADERS = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
 class Traced(NamedTuple):
     client: TestClient
     exporter: InMemorySpanExporter
+    root_path: str
 
     @property
     def spans(self) -> dict[str, ReadableSpan]:
         return {span.name: span for span in self.exporter.get_finished_spans()}
 
 
-@pytest.fixture
-def traced(services: Any, store: Any) -> Iterator[Traced]:
-    """A client of a server that is traced, and the spans."""
+@pytest.fixture(params=[None, "/behind/a/proxy"])
+def traced(request: pytest.FixtureRequest, services: Any, store: Any) -> Iterator[Traced]:
+    """A client of a server that is traced, and the spans; with a root path or without."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     queue = TaskQueue(store, Prospects(store, new_outlook()), 3, observer=TaskSpans(provider))
-    app = create_app(replace(services, queue=queue), provider)
-    yield Traced(TestClient(app, raise_server_exceptions=False), exporter)
+    settings = Settings(root_path=request.param)
+    app = create_app(replace(services, queue=queue, settings=settings), provider)
+    client = TestClient(app, raise_server_exceptions=False)
+    yield Traced(client, exporter, request.param or "")
     provider.shutdown()
 
 
@@ -64,7 +68,8 @@ def test_each_request_is_one_span_named_by_its_route(traced: Traced):
 
 def test_probes_and_scrapes_are_not_traced(traced: Traced):
     for path in ("/livez", "/readyz", "/metrics"):
-        assert traced.client.get(path).status_code == 200
+        for prefix in ("", traced.root_path):
+            assert traced.client.get(prefix + path).status_code == 200
     assert traced.spans == {}
 
 

@@ -9,10 +9,10 @@ from opentelemetry.trace import TracerProvider
 
 from hidream_server import __version__
 from hidream_server.api import events, health, images, listing, metrics, tasks
+from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
-from hidream_server.api.measuring import Measuring
 from hidream_server.api.openai import images as openai_images
 from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
@@ -32,7 +32,7 @@ def create_app(services: Services, tracer_provider: TracerProvider | None = None
         version=__version__,
         description="HiDream-I1: submit a prompt, follow it, fetch the picture.",
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
-        telemetry=_telemetry(tracer_provider),
+        telemetry=_telemetry(tracer_provider, services.settings.root_path or ""),
     )
     app.state.services = services
     ours = (tasks, listing, events, images, health, metrics)
@@ -40,23 +40,24 @@ def create_app(services: Services, tracer_provider: TracerProvider | None = None
         app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
-    # The outermost: what the gate refuses is counted, too.
-    app.add_middleware(Measuring, metrics=services.metrics)
+    surround(app, services.settings, services.metrics)
     _document_limits(app, services.limits)
     return app
 
 
-def _telemetry(provider: TracerProvider | None) -> TelemetryConfig | None:
+def _telemetry(provider: TracerProvider | None, root_path: str) -> TelemetryConfig | None:
     """Let FastAPI trace requests, and nothing else: what is counted goes to Prometheus."""
     if provider is None:
         return None
+    # It looks at requests before their root path is known.
+    untraced = _UNTRACED | {root_path + path for path in _UNTRACED}
     return TelemetryConfig(
         tracer_provider=provider,
         metrics=False,
         logs=False,
         operation_spans=False,
         auto_configure=False,
-        exclude=lambda scope: scope.get("path") in _UNTRACED,
+        exclude=lambda scope: scope.get("path") in untraced,
     )
 
 

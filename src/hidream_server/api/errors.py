@@ -16,10 +16,13 @@ from starlette.exceptions import HTTPException
 from hidream_server.api.limits import Limits
 from hidream_server.api.measuring import note_error
 from hidream_server.api.openai.envelope import PREFIX, envelope, status_there
+from hidream_server.api.paths import route_path
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
+    BodyTooLargeError,
     FieldProblem,
     ForbiddenError,
+    HeadTooLargeError,
     HiDreamError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -37,8 +40,10 @@ from hidream_server.errors import (
     TaskNotFinishedError,
     TaskNotFoundError,
     TaskNotRetryableError,
+    TooManyConnectionsError,
     UnauthorizedError,
 )
+from hidream_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +61,11 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskEndedError: 409,
     TaskNotRetryableError: 409,
     PictureExpiredError: 410,
+    BodyTooLargeError: 413,
     RequestReusedError: 422,
     OverloadError: 429,
+    HeadTooLargeError: 431,
+    TooManyConnectionsError: 503,
     StoreUnavailableError: 503,
     StoppingError: 503,
     RequestError: 400,
@@ -82,8 +90,12 @@ def status_of(error: HiDreamError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
-def answer(request: Request, error: HiDreamError) -> JSONResponse:
-    """Say an error of this project, as the one who asked expects it."""
+def body_too_large(settings: Settings) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than {settings.max_body_mb} MiB.")
+
+
+def answer(request: Request | None, error: HiDreamError) -> JSONResponse:
+    """Say an error of this project, as the one who asked expects it, if that is known."""
     problems = error.problems if isinstance(error, InvalidRequestError) else []
     response = _answer(request, status_of(error), error.code, str(error), problems)
     if error.retry_after_s is not None:
@@ -142,6 +154,8 @@ def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 413:
+        return answer(request, body_too_large(request.app.state.services.settings))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     response = _answer(request, error.status_code, code, str(error.detail))
     response.headers.update(error.headers or {})
@@ -154,14 +168,15 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer(
-    request: Request,
+    request: Request | None,
     status: int,
     code: str,
     message: str,
     problems: Sequence[FieldProblem] = (),
 ) -> JSONResponse:
-    note_error(request, code)
-    if request.url.path.startswith(PREFIX):
+    if request is not None:
+        note_error(request, code)
+    if request is not None and route_path(request.scope).startswith(PREFIX):
         field = problems[0].field if problems else None
         body = envelope(status_there(status), code, _encodable(message), field)
         return JSONResponse(body, status_there(status))

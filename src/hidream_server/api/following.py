@@ -5,6 +5,7 @@ A thread and a query for each of thousands of clients would leave the loop no ti
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Request
@@ -38,7 +39,8 @@ class Following:
         if answer is None:
             answer = self._asked[task_id] = asyncio.get_running_loop().create_future()
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read())
+            # What is logged of it is not about the request that came first.
+            self._reading = asyncio.create_task(self._read(), context=Context())
         # One who leaves takes nothing away from others who asked for the same.
         found = await asyncio.shield(answer)
         if found is None:

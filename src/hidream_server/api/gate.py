@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hidream_server.api.access import ANYBODY, Caller
 from hidream_server.api.errors import answer
 from hidream_server.api.keyring import Keyring, LinkSigner
+from hidream_server.api.paths import route_path
 from hidream_server.errors import ForbiddenError, HiDreamError, UnauthorizedError
 from hidream_server.keys import Scope as KeyScope
 
@@ -41,7 +42,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _caller(self, request: Request) -> Caller:
-        path = _path(request)
+        path = route_path(request.scope)
         if path in OPEN:
             return ANYBODY
         if await self._keyring.is_open():
@@ -67,13 +68,6 @@ def _signed_part(path: str, query: dict[str, list[str]]) -> str:
     """Return what of an address is signed: which picture, not how it is to be encoded."""
     index = query.get("image_index", [""])[0]
     return f"{path}?image_index={index}" if index else path
-
-
-def _path(request: Request) -> str:
-    """Return the path as routes see it, whether or not a proxy left its prefix in it."""
-    path: str = request.scope["path"]
-    root: str = request.scope.get("root_path", "")
-    return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
 
 def _key_text(request: Request) -> str:

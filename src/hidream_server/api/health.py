@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from hidream_server import __version__
 from hidream_server.api.schemas import DeviceAnswer, HealthAnswer, ModelAnswer, RootAnswer
@@ -14,12 +14,12 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/")
-async def root(services: ServicesDep) -> RootAnswer:
+async def root(request: Request, services: ServicesDep) -> RootAnswer:
     return RootAnswer(
         message="HiDream-I1 image generation",
         status=services.health().state,
         version=__version__,
-        docs="/docs",
+        docs=f"{request.scope['root_path']}/docs",
     )
 
 

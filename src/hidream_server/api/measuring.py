@@ -33,7 +33,7 @@ class Measuring:
             await self._app(scope, receive, send)
             return
         since = time.perf_counter()
-        # What an unexpected error, which has its answer further out, is answered with.
+        # Where an error left no answer.
         status = 500
 
         async def noting(message: Message) -> None:

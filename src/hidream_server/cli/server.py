@@ -1,14 +1,10 @@
 """Puts the server together from a serving, and runs it from its first socket to its last task."""
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
-
-import uvicorn
 
 from hidream_server.api.app import create_app
 from hidream_server.api.converting import Converting
@@ -19,7 +15,9 @@ from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.cli.groups import new_engine
+from hidream_server.cli.http_server import HttpServer
 from hidream_server.cli.instance import claim_instance
+from hidream_server.cli.open_files import allow_connections
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
 from hidream_server.cli.tracing import Tracing
@@ -34,24 +32,10 @@ from hidream_server.store.secrets import secret
 
 logger = logging.getLogger(__name__)
 
-#: How long open connections may go on after the last task, in seconds.
-_CLOSE_GRACE_S = 5
-
 #: How often the housekeeper looks whether there is something to be done, in seconds.
 _TIDY_S = 5.0
 
-#: A connection may be silent for so long: longer than clients pause between two questions.
-_KEEP_ALIVE_S = 75
-
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Http(uvicorn.Server):
-    """uvicorn without its signal handlers: a signal drains the tasks first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_server(settings: Settings) -> None:
@@ -71,6 +55,7 @@ def run_server(settings: Settings) -> None:
             settings.log_format,
         )
         serving.announce()
+        allow_connections(settings.max_connections)
         asyncio.run(_serve(serving, listener, startup))
         logger.info("Stopped")
 
@@ -99,16 +84,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         ),
         metrics=metrics,
     )
-    http = _Http(
-        uvicorn.Config(
-            create_app(services, tracing.provider),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_CLOSE_GRACE_S,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
-    )
+    http = HttpServer(create_app(services, tracing.provider), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
@@ -131,7 +107,7 @@ def _warn_of_strangers(host: str, keys: KeyStore) -> None:
 
 async def _run(
     serving: Serving,
-    http: uvicorn.Server,
+    http: HttpServer,
     engine: Replicas,
     feed: Feed,
     listener: socket.socket,

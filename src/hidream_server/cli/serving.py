@@ -14,6 +14,7 @@ from pathlib import Path
 from zlib import crc32
 
 from hidream_server import __version__
+from hidream_server.cli.tls import check_tls
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.devices.choice import DeviceChoice, choose_devices
 from hidream_server.engine.launchers.project import find_project
@@ -187,6 +188,7 @@ def _waiting(plan: Sequence[RankMemory]) -> list[str]:
 def decide(settings: Settings) -> Serving:
     """Return the serving for these settings; raise ConfigurationError for what cannot be."""
     require_torch()
+    check_tls(settings)
     if settings.otlp_endpoint is not None:
         require_exporter()
     project = _project(settings)

@@ -220,8 +220,9 @@ def test_503_while_the_database_is_away(sdk, store, monkeypatch):
 def test_500_a_task_that_failed_is_not_tried_again(new_sdk, painter, queue):
     painter.failing = "the disk is full"
     sdk = new_sdk(retries=3)
-    with pytest.raises(openai.APIStatusError) as caught:
+    with pytest.raises(openai.InternalServerError) as caught:
         sdk.images.generate(**ASKED)
+    assert caught.value.status_code == 500
     assert "the disk is full" in caught.value.message
     assert queue.counts()[TaskState.FAILED] == 1
     with pytest.raises(openai.APIError, match="the disk is full"):

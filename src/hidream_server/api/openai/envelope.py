@@ -11,7 +11,6 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
-    409: "conflict_error",
     429: "rate_limit_error",
 }
 
@@ -19,9 +18,13 @@ _TYPES = {
 FIELDS = {"resolution": "size", "num_images_per_prompt": "n", "num_previews": "partial_images"}
 
 
+#: A wrong form and a value out of range are one thing there, and no picture is no conflict.
+_STATUSES = {422: 400, 409: 500}
+
+
 def status_there(status: int) -> int:
-    """Return what a status is there: a body of the wrong form and one out of range are the same."""
-    return 400 if status == 422 else status
+    """Return what a status of this server's own routes is there."""
+    return _STATUSES.get(status, status)
 
 
 def envelope(status: int, code: str, message: str, field: str | None) -> dict[str, Any]:
