@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hidream_server.api import events, health, images, listing, tasks
+from hidream_server.api import events, health, images, listing, metrics, tasks
 from hidream_server.api.errors import status_of
 from hidream_server.api.limits import Limits
 from hidream_server.api.schemas import GenerationRequest
@@ -59,7 +59,7 @@ def test_the_routes_table_is_the_code(readme: str) -> None:
     }
     declared = {
         f"{method} {route.path}"
-        for module in (events, health, images, listing, tasks)
+        for module in (events, health, images, listing, metrics, tasks)
         for route in module.router.routes
         for method in route.methods
     }

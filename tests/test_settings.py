@@ -41,6 +41,7 @@ TEXTS = {
     "log_level": "DEBUG",
     "log_format": "json",
     "log_file_mb": "3",
+    "otlp_endpoint": "http://collector:4318",
     "max_prompt_chars": "10",
     "max_inference_steps": "10",
     "max_guidance_scale": "9.5",

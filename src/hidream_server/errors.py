@@ -72,6 +72,10 @@ class TorchMissingError(ConfigurationError):
     """PyTorch is not installed in this environment."""
 
 
+class TracingMissingError(ConfigurationError):
+    """What sends traces is not installed in this environment."""
+
+
 class DatabaseVersionError(ConfigurationError):
     """The task database was written by a newer version of this server."""
 

@@ -178,6 +178,12 @@ class Settings(BaseModel):
         "text", "text, or json for one JSON object a line", pattern="^(text|json)$"
     )
     log_file_mb: int = _option(20, "size of one log file before it is rotated, in MiB", ge=1)
+    otlp_endpoint: str | None = _option(
+        None,
+        "OpenTelemetry collector that traces are sent to, like http://localhost:4318; needs the"
+        " otel extra (default: no traces)",
+        pattern="^https?://[^/]+",
+    )
     max_prompt_chars: int = _option(4000, "longest prompt accepted, in characters", ge=1)
     model_aliases: str | None = _option(
         None,

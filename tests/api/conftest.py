@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from hidream_server.api.app import create_app
 from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
@@ -20,6 +21,7 @@ from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.devices.cpu import CPU
 from hidream_server.engine.health import EngineHealth, EngineState
+from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.reading import describe
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import TaskQueue
@@ -85,9 +87,11 @@ def services(tmp_path: Path, model, engine: Engine, store: TaskStore, keys: KeyS
         health=lambda: engine.now,
         following=Following(queue),
         feed=Feed(queue.history),
+        counting=Counting(queue),
         converting=Converting(),
         keyring=Keyring(keys),
         signer=LinkSigner(b"a secret", 3600.0),
+        metrics=Metrics(),
     )
 
 

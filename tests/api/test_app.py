@@ -10,6 +10,7 @@ ROUTES = {
     *(("post", "/submit"), ("post", "/batch_submit"), ("get", "/status/{task_id}")),
     *(("get", "/download/{task_id}"), ("get", "/images/{name}"), ("get", "/preview/{task_id}")),
     ("post", "/tasks/{task_id}/cancel"),
+    ("get", "/metrics"),
     *(("get", "/tasks"), ("get", "/tasks/{task_id}"), ("delete", "/tasks/{task_id}")),
     *(("get", "/v1/models"), ("get", "/v1/models/{model}")),
     *(("post", f"/v1/images/{verb}") for verb in ("generations", "edits", "variations")),

@@ -96,6 +96,8 @@ ONES_OWN = {
     ("POST", "/tasks/{task_id}/retry"): 409,
     ("DELETE", "/tasks/{task_id}"): 204,
 }
+#: Only for those who may see everything.
+ADMINS = {("GET", "/metrics"): 200}
 #: A stream without an end; tried where it can be left.
 ENDLESS = {("GET", "/events")}
 
@@ -118,7 +120,7 @@ def test_the_table_has_every_route(app):
     for included in app.router.routes:
         for route in getattr(getattr(included, "original_router", None), "routes", ()):
             routes |= {(method, route.path) for method in route.methods}
-    listed = {*ANYONES, *ONES_OWN, *ENDLESS, *(("GET", path) for path in OPEN)}
+    listed = {*ANYONES, *ONES_OWN, *ADMINS, *ENDLESS, *(("GET", path) for path in OPEN)}
     assert routes == listed - {("GET", "/nowhere")}
 
 
@@ -127,7 +129,7 @@ def test_health_is_answered_without_a_key(client, anna, path):
     assert client.get(path).status_code == OPEN[path]
 
 
-@pytest.mark.parametrize(("method", "path"), [*ANYONES, *ONES_OWN, *ENDLESS])
+@pytest.mark.parametrize(("method", "path"), [*ANYONES, *ONES_OWN, *ADMINS, *ENDLESS])
 def test_nothing_else_is(client, done, method, path):
     for headers in ({}, {"Authorization": f"Bearer {NO_KEY}"}, {"X-API-Key": "guess"}):
         response = ask(client, method, path, done, headers)
@@ -155,6 +157,13 @@ def test_a_task_is_there_for_its_owner_and_for_admins_alone(
     assert ask(client, method, path, done, admin.headers).status_code == expected
     if method != "DELETE":
         assert ask(client, method, path, done, anna.headers).status_code == expected
+
+
+@pytest.mark.parametrize(("method", "path"), ADMINS)
+def test_what_tells_of_everybody_is_for_admins_alone(client, done, ben, admin, method, path):
+    assert error_of(ask(client, method, path, done, ben.headers), 403)["code"] == "forbidden"
+    answered = ask(client, method, path, done, admin.headers)
+    assert answered.status_code == ADMINS[method, path]
 
 
 def test_a_list_has_ones_own_tasks(client, done, anna, ben, admin):

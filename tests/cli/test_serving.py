@@ -21,6 +21,7 @@ from hidream_server.errors import (
     PortTakenError,
     ProjectPathError,
     TorchMissingError,
+    TracingMissingError,
 )
 from hidream_server.ipc.messages import Profile
 from hidream_server.layouts.layout import Layout
@@ -35,6 +36,16 @@ def test_the_plan_names_model_and_devices():
     plan = decide(Settings(**DEMO))
     assert plan.model.is_demo
     assert (plan.devices.kind.name, plan.devices.ids) == ("cpu", (0,))
+
+
+def test_traces_without_their_exporter_are_refused(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "otlp" in name else find_spec(name)
+    )
+    decide(Settings(**DEMO))
+    with pytest.raises(TracingMissingError, match="otel"):
+        decide(Settings(**DEMO, otlp_endpoint="http://localhost:4318"))
 
 
 def test_the_ranks_are_told_what_was_decided():

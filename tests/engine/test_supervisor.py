@@ -23,6 +23,7 @@ from hidream_server.ipc.messages import (
     LoadFailed,
     Preview,
     Profile,
+    RankUsage,
     StartTask,
     StepDone,
     TaskBegun,
@@ -215,6 +216,26 @@ def test_a_wedged_group_is_found_by_the_step_deadline(play: Callable[..., Stage]
         scenario, FakeLauncher(wedged, well_behaved), Deadlines(load_s=30, step_s=0.2, drain_s=30)
     )
     assert stage.launcher.kills >= 1
+
+
+def test_what_a_wedged_group_says_of_its_memory_is_no_sign_of_life(
+    play: Callable[..., Stage],
+) -> None:
+    async def wedged(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        await rank.do(start, steps=1)
+        while True:
+            await rank.say(RankUsage(rank=0, peak_memory_bytes=1, prompts=0, prompts_cached=0))
+            await asyncio.sleep(0.02)
+
+    async def scenario(stage: Stage) -> None:
+        task = await stage.until(stage.submit(), TaskState.COMPLETED)
+        assert task.crashes == 1
+
+    play(scenario, FakeLauncher(wedged, well_behaved), Deadlines(load_s=30, step_s=0.2, drain_s=30))
 
 
 def test_a_group_that_never_loads_is_replaced(play: Callable[..., Stage]) -> None:

@@ -29,6 +29,7 @@ from hidream_server.ipc.messages import (
     LogLine,
     Preview,
     Profile,
+    RankUsage,
     StartTask,
     StepDone,
     Stop,
@@ -84,6 +85,7 @@ EVENTS: list[Event] = [
     ImageDone(task_id="t", attempt=1, image_index=2, data=bytes(range(256)) * 2000),
     TaskDone(task_id="t", attempt=1, timings={"denoise_s": 1.25}),
     TaskFailed(task_id="t", attempt=1, reason="out of memory"),
+    RankUsage(rank=1, peak_memory_bytes=2**40, prompts=3, prompts_cached=1),
     LogLine(rank=0, level=20, logger="a.b", text="line\nline", task_id=None),
     Checkpoint(task_id="t", attempt=3, data=bytes(range(256))),
 ]

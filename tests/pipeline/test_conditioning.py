@@ -84,6 +84,13 @@ def test_a_known_prompt_is_not_encoded_again() -> None:
     assert first is again
 
 
+def test_look_ups_are_counted_and_what_they_found() -> None:
+    prompts, _ = encoder(10 * ROW_BYTES)
+    for prompt in ("a", "b", "a", "a"):
+        prompts.encode(prompt)
+    assert (prompts.lookups, prompts.hits) == (4, 2)
+
+
 def test_the_cache_forgets_the_oldest_beyond_its_bytes() -> None:
     prompts, module = encoder(2 * ROW_BYTES)
     for prompt in ("a", "b", "c", "b", "c"):

@@ -108,6 +108,11 @@ class FormulaRunner:
     def memory_bytes(self) -> int:
         return 0
 
+    prompt_lookups = (3, 1)
+
+    def peak_memory_bytes(self) -> int:
+        return 1000 + int(os.environ["RANK"])
+
     def check_device(self) -> None:
         if self.broken:
             raise RuntimeError("illegal memory access")

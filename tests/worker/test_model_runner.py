@@ -45,6 +45,18 @@ def paint(model: Path, task: TaskParams) -> list[NDArray[np.uint8]]:
     return pictures
 
 
+def test_a_runner_knows_what_it_used() -> None:
+    known = runner(DEMO_MODEL_PATH)
+    before, found = known.prompt_lookups
+    known.begin(params(prompt="a prompt of its own"))
+    known.begin(params(prompt="a prompt of its own"))
+    # The negative prompt of a guided task is looked up, too, and may have been known.
+    after, cached = known.prompt_lookups
+    assert after - before == 4
+    assert cached - found in (2, 3)
+    assert known.peak_memory_bytes() > 2**20
+
+
 @pytest.fixture(params=["full", "fast"])
 def model(request: pytest.FixtureRequest, fast_model: Path) -> Path:
     return DEMO_MODEL_PATH if request.param == "full" else fast_model

@@ -31,6 +31,7 @@ from hidream_server.ipc.messages import (
     LoadModel,
     LogLine,
     Preview,
+    RankUsage,
     StartTask,
     StepDone,
     Stop,
@@ -60,7 +61,7 @@ class Rank:
         while True:
             (length,) = struct.unpack(">I", self._read(4))
             event = msgspec.msgpack.decode(self._read(length), type=Event)
-            if isinstance(event, kinds) if kinds else not isinstance(event, LogLine):
+            if isinstance(event, kinds) if kinds else not isinstance(event, LogLine | RankUsage):
                 return event
 
     def _read(self, count: int) -> bytes:
@@ -195,6 +196,33 @@ def test_a_step_says_how_many_rows_it_had_and_how_long_it_took() -> None:
         step = rank.hear(StepDone)
         assert (step.rows, step.steps_done) == (4, 2)
         assert step.step_s > 0.2
+
+
+def test_of_tasks_that_share_a_step_one_is_named_first() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("first", prompt="slow", num_images=4, guidance_scale=0.0))
+        rank.hear(StepDone)
+        for task in ("a", "b"):
+            rank.tell(start(task, prompt=task, arrived_at=1000.0))
+        steps = [event for _ in range(3) for event in until_done(rank)]
+    shared = [(e.steps_done, e.first) for e in steps if e.task_id in ("a", "b")]
+    assert sorted(shared) == [(n, first) for n in (1, 2, 3) for first in (False, True)]
+    assert all(e.first for e in steps if e.task_id == "first")
+
+
+def until_done(rank: Rank) -> list[StepDone]:
+    """Return the steps that are reported before the next task is done."""
+    steps = []
+    while isinstance(event := rank.hear(StepDone, TaskDone), StepDone):
+        steps.append(event)
+    return steps
+
+
+def test_every_rank_says_for_itself_what_it_has_used() -> None:
+    with group(2) as ranks:
+        usages = [rank.hear(RankUsage) for rank in ranks]
+    assert [(usage.rank, usage.peak_memory_bytes) for usage in usages] == [(0, 1000), (1, 1001)]
 
 
 def test_pictures_of_other_sizes_share_no_step(tmp_path: Path) -> None:

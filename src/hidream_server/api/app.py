@@ -3,10 +3,12 @@
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
+from opentelemetry.trace import TracerProvider
 
 from hidream_server import __version__
-from hidream_server.api import events, health, images, listing, tasks
+from hidream_server.api import events, health, images, listing, metrics, tasks
 from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
@@ -16,23 +18,47 @@ from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
 from hidream_server.api.services import Services
 
+#: Asked again and again by machines; a trace of each would hide all others.
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
 
-def create_app(services: Services) -> FastAPI:
-    """Return the app; its /docs loads nothing from other hosts."""
+
+def create_app(services: Services, tracer_provider: TracerProvider | None = None) -> FastAPI:
+    """Return the app; its /docs loads nothing from other hosts.
+
+    With a `tracer_provider` there is a span for each request.
+    """
     app: FastAPI = FastAPIOffline(
         title="HiDream Server",
         version=__version__,
         description="HiDream-I1: submit a prompt, follow it, fetch the picture.",
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
+        telemetry=_telemetry(tracer_provider, services.settings.root_path or ""),
     )
     app.state.services = services
-    for part in (tasks, listing, events, images, openai_images, openai_models, health):
+    ours = (tasks, listing, events, images, health, metrics)
+    for part in (*ours, openai_images, openai_models):
         app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)
-    surround(app, services.settings)
+    surround(app, services.settings, services.metrics)
     _document_limits(app, services.limits)
     return app
+
+
+def _telemetry(provider: TracerProvider | None, root_path: str) -> TelemetryConfig | None:
+    """Let FastAPI trace requests, and nothing else: what is counted goes to Prometheus."""
+    if provider is None:
+        return None
+    # It looks at requests before their root path is known.
+    untraced = _UNTRACED | {root_path + path for path in _UNTRACED}
+    return TelemetryConfig(
+        tracer_provider=provider,
+        metrics=False,
+        logs=False,
+        operation_spans=False,
+        auto_configure=False,
+        exclude=lambda scope: scope.get("path") in untraced,
+    )
 
 
 def _document_limits(app: FastAPI, limits: Limits) -> None:

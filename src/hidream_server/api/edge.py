@@ -9,12 +9,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hidream_server.api.errors import answer, body_too_large
+from hidream_server.api.measuring import Measuring
 from hidream_server.api.request_ids import RequestIds
 from hidream_server.api.security_headers import SecurityHeaders
+from hidream_server.metrics.metrics import Metrics
 from hidream_server.settings import Settings
 
 
-def surround(app: FastAPI, settings: Settings) -> None:
+def surround(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Put everything around the app that concerns every request."""
     plain = app.build_middleware_stack
 
@@ -23,7 +25,7 @@ def surround(app: FastAPI, settings: Settings) -> None:
         stack: ASGIApp = _BoundedBodies(inner, settings)
         if settings.cors_origins is not None:
             stack = _cors(stack, settings.cors_origins.split(","))
-        stack = RequestIds(SecurityHeaders(stack))
+        stack = Measuring(RequestIds(SecurityHeaders(stack)), metrics)
         if settings.root_path is not None:
             stack = _RootPath(stack, settings.root_path)
 

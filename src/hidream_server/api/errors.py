@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from hidream_server.api.limits import Limits
+from hidream_server.api.measuring import note_error
 from hidream_server.api.openai.envelope import PREFIX, envelope, status_there
 from hidream_server.api.paths import route_path
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
@@ -173,6 +174,8 @@ def _answer(
     message: str,
     problems: Sequence[FieldProblem] = (),
 ) -> JSONResponse:
+    if request is not None:
+        note_error(request, code)
     if request is not None and route_path(request.scope).startswith(PREFIX):
         field = problems[0].field if problems else None
         body = envelope(status_there(status), code, _encodable(message), field)

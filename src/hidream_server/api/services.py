@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from hidream_server.api.access import CallerDep
 from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
@@ -15,6 +16,7 @@ from hidream_server.api.limits import Limits
 from hidream_server.api.links import Links
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.engine.health import EngineHealth
+from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
@@ -34,12 +36,14 @@ class Services:
     pictures: PictureFolder
     previews: KeyedFiles
     health: Callable[[], EngineHealth]
-    #: How tasks are doing, and what happens to them, for all who ask at once.
+    #: How tasks are doing, what happens to them, and how many there are, for all who ask at once.
     following: Following
     feed: Feed
+    counting: Counting
     keyring: Keyring
     signer: LinkSigner
     converting: Converting
+    metrics: Metrics
 
 
 async def _services(request: Request) -> Services:

@@ -17,16 +17,24 @@ from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.ipc.messages import Profile
 from hidream_server.layouts.choice import ladder
 from hidream_server.layouts.layout import Layout
+from hidream_server.observer import Observer
 
 logger = logging.getLogger(__name__)
 
 
-def new_engine(serving: Serving, stores: Stores) -> Replicas:
+def new_engine(serving: Serving, stores: Stores, observer: Observer) -> Replicas:
     """Return all supervisors, which share the stores."""
-    return Replicas([_supervisor(serving, stores, ids) for ids in serving.replica_devices])
+    return Replicas(
+        [
+            _supervisor(serving, stores, ids, observer, number)
+            for number, ids in enumerate(serving.replica_devices)
+        ]
+    )
 
 
-def _supervisor(serving: Serving, stores: Stores, ids: tuple[int, ...]) -> Supervisor:
+def _supervisor(
+    serving: Serving, stores: Stores, ids: tuple[int, ...], observer: Observer, number: int
+) -> Supervisor:
     """Return the supervisor of the group on these devices."""
     settings = serving.settings
     groups = _Groups(serving, stores, ids)
@@ -34,7 +42,14 @@ def _supervisor(serving: Serving, stores: Stores, ids: tuple[int, ...]) -> Super
     queue = PatientQueue(stores.queue, stores.owner)
     return Supervisor(
         queue,
-        RunningTasks(queue, stores.pictures, stores.checkpoints, stores.previews, stores.outlook),
+        RunningTasks(
+            queue,
+            stores.pictures,
+            stores.checkpoints,
+            stores.previews,
+            stores.outlook,
+            observer=observer,
+        ),
         groups.new,
         LayoutLadder(_rungs(serving), settings.layout_tries, settings.layout_cool_down_s),
         Deadlines(
@@ -46,6 +61,8 @@ def _supervisor(serving: Serving, stores: Stores, ids: tuple[int, ...]) -> Super
         max_running=serving.places,
         device=device,
         where=f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else "",
+        observer=observer,
+        number=number,
     )
 
 

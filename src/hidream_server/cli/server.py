@@ -8,6 +8,7 @@ import socket
 
 from hidream_server.api.app import create_app
 from hidream_server.api.converting import Converting
+from hidream_server.api.counting import Counting
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
@@ -19,9 +20,12 @@ from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.open_files import allow_connections
 from hidream_server.cli.serving import Serving, bind, decide
 from hidream_server.cli.stores import open_stores
+from hidream_server.cli.tracing import Tracing
 from hidream_server.cli.webhooks import new_deliverer
 from hidream_server.engine.replicas import Replicas
 from hidream_server.logs import end_startup_log, set_up_logs
+from hidream_server.metrics.metrics import Metrics
+from hidream_server.observer import Observers
 from hidream_server.queue.deliverer import Deliverer
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
@@ -59,8 +63,10 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
-    stores = open_stores(serving)
-    engine = new_engine(serving, stores)
+    metrics, tracing = Metrics(), Tracing(serving.settings.otlp_endpoint)
+    observer = Observers(metrics.tasks, *tracing.observers)
+    stores = open_stores(serving, observer)
+    engine = new_engine(serving, stores, observer)
     signer = LinkSigner(secret(stores.database, "picture links"), serving.settings.link_lifetime_s)
     deliverer = new_deliverer(serving.settings, stores, signer)
     services = Services(
@@ -74,11 +80,13 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         health=lambda: engine.health,
         following=Following(stores.queue),
         feed=Feed(stores.queue.history),
+        counting=Counting(stores.queue),
         converting=Converting(),
         keyring=Keyring(stores.keys),
         signer=signer,
+        metrics=metrics,
     )
-    http = HttpServer(create_app(services), serving.settings)
+    http = HttpServer(create_app(services, tracing.provider), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     _warn_of_strangers(serving.settings.host, stores.keys)
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
@@ -87,6 +95,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     finally:
         keeping.cancel()
         stores.database.dispose()
+        await asyncio.to_thread(tracing.close)
 
 
 def _warn_of_strangers(host: str, keys: KeyStore) -> None:

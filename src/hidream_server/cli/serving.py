@@ -30,6 +30,7 @@ from hidream_server.queue.outlook import Outlook
 from hidream_server.scheduling.widths import WIDEST
 from hidream_server.settings import Settings
 from hidream_server.task import TaskParams
+from hidream_server.traces.exporting import require_exporter
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +189,8 @@ def decide(settings: Settings) -> Serving:
     """Return the serving for these settings; raise ConfigurationError for what cannot be."""
     require_torch()
     check_tls(settings)
+    if settings.otlp_endpoint is not None:
+        require_exporter()
     project = _project(settings)
     model = choose_model(settings)
     devices = choose_devices(settings, demo=model.is_demo)

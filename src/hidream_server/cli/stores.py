@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hidream_server.cli.instance import instance_name
 from hidream_server.cli.serving import Serving
+from hidream_server.observer import Observer
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.housekeeping import Housekeeper, HouseRules
 from hidream_server.queue.outlook import Outlook
@@ -38,7 +39,7 @@ class Stores:
     profiles: KeyedFiles
 
 
-def open_stores(serving: Serving) -> Stores:
+def open_stores(serving: Serving, observer: Observer) -> Stores:
     """Open everything, and put in order what the last run left; for the owner of the directory."""
     settings, outlook = serving.settings, serving.new_outlook()
     folder = settings.data_dir
@@ -47,7 +48,13 @@ def open_stores(serving: Serving) -> Stores:
     database = open_database(settings)
     pictures, checkpoints = PictureFolder(folder / "pictures"), KeyedFiles(folder / "checkpoints")
     tasks = TaskStore(database)
-    queue = TaskQueue(tasks, Prospects(tasks, outlook), settings.max_crashes, Bounds.of(settings))
+    queue = TaskQueue(
+        tasks,
+        Prospects(tasks, outlook),
+        settings.max_crashes,
+        Bounds.of(settings),
+        observer=observer,
+    )
     stores = Stores(
         owner=instance_name(folder),
         queue=queue,

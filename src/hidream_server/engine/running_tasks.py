@@ -21,6 +21,7 @@ from hidream_server.ipc.messages import (
     TaskFailed,
 )
 from hidream_server.logs import log_context
+from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.keyed_files import KeyedFiles, preview_key
@@ -68,6 +69,7 @@ class RunningTasks:
         previews: KeyedFiles,
         outlook: Outlook,
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._queue = queue
         self._pictures = pictures
@@ -75,6 +77,7 @@ class RunningTasks:
         self._previews = previews
         self._outlook = outlook
         self._clock = clock
+        self._observer = observer
         self._running: dict[Claim, _Running] = {}
         #: Attempts that the ranks are to work on no more.
         self._dropped: list[Claim] = []
@@ -117,6 +120,7 @@ class RunningTasks:
                 running.alone = False
         with log_context(task=task.id):
             logger.info("Task started, attempt %d", task.attempt)
+        self._observer.started(task)
 
     def drop(self, task_id: str) -> None:
         """Take note that a task was cancelled, whether it is running here or not."""
@@ -169,7 +173,7 @@ class RunningTasks:
                 case TaskDone():
                     await self._task_done(running, event)
                 case TaskFailed():
-                    await self._fail(running, event.reason)
+                    await self._fail(running, event.reason, EndReason.of(event.reason))
 
     async def hand_back_untouched(self) -> None:
         """Queue the tasks again that no step was spent on; the ranks are to leave them.
@@ -201,6 +205,7 @@ class RunningTasks:
                 logger.warning("Task lost its worker group: %s", reason)
             if await self._queue.crashed(running.task, reason):
                 failed = True
+                self._observer.failed(running.task.id, EndReason.CRASHED)
                 await self._end(running)
             self._running.pop(running.claim, None)
             self._forget(running.task)
@@ -216,6 +221,8 @@ class RunningTasks:
     async def _step_done(self, running: _Running, event: StepDone) -> None:
         running.under_way = True
         running.stepped_s += event.step_s
+        if event.first and event.rows:
+            self._observer.stepped(event.rows, event.step_s)
         self._outlook.stepped(running.task, event.steps_done, event.rows, event.step_s)
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
         running.steps_done = event.steps_done
@@ -255,7 +262,9 @@ class RunningTasks:
         try:
             await asyncio.to_thread(self._pictures.put, name, event.data)
         except OSError as error:
-            await self._fail(running, f"The picture could not be written: {error.strerror}.")
+            await self._fail(
+                running, f"The picture could not be written: {error.strerror}.", EndReason.DISK
+            )
         else:
             running.pictures[event.image_index] = name
             running.picture_bytes += len(event.data)
@@ -269,6 +278,7 @@ class RunningTasks:
         names = [running.pictures[index] for index in images]
         if await self._queue.complete(running.claim, names, event.timings, running.picture_bytes):
             logger.info("Task completed with %d picture(s)", len(names))
+            self._observer.completed(running.task, event.timings)
             if running.alone:
                 self._outlook.completed(
                     running.task, self._clock() - running.since - running.stepped_s
@@ -278,9 +288,12 @@ class RunningTasks:
             logger.warning("Task was taken away before its pictures could be published")
             self._leave(running)
 
-    async def _fail(self, running: _Running, reason: str) -> None:
+    async def _fail(
+        self, running: _Running, reason: str, kind: EndReason = EndReason.OTHER
+    ) -> None:
         logger.error("Task failed: %s", reason)
         if await self._queue.fail(running.claim, reason):
+            self._observer.failed(running.task.id, kind)
             await self._end(running)
         else:
             self._leave(running)
@@ -297,6 +310,7 @@ class RunningTasks:
     def _forget(self, task: Task) -> None:
         """Drop what is only of use while a task runs."""
         self._outlook.forget(task.id)
+        self._observer.left(task)
         if task.params.num_previews:
             for index in range(task.params.num_images):
                 self._previews.drop(preview_key(task.id, index))

@@ -31,11 +31,13 @@ from hidream_server.ipc.messages import (
     LoadFailed,
     LogLine,
     Profile,
+    RankUsage,
     StartTask,
     TaskDone,
 )
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
+from hidream_server.observer import PROMPT_EMBEDDINGS, UNOBSERVED, Observer
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,10 @@ class Supervisor:
         device: str = "device",
         where: str = "",
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = UNOBSERVED,
+        number: int = 0,
     ) -> None:
+        """`number` is by which others know its group from those of other supervisors."""
         self._queue = queue
         self._running = running
         self._new_group = new_group
@@ -81,6 +86,8 @@ class Supervisor:
         self._device = device
         self._name = f"Worker group on {where}" if where else "Worker group"
         self._clock = clock
+        self._observer = observer
+        self._number = number
         self._group: WorkerGroup | None = None
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
@@ -116,6 +123,7 @@ class Supervisor:
         layout = self._ladder.layout
         logger.info("%s starts with layout %s", self._name, layout)
         self.health.starting(str(layout))
+        self._observer.group_started(self._number)
         try:
             async with self._new_group(layout) as self._group:
                 await self._warm_up(self._group)
@@ -250,6 +258,9 @@ class Supervisor:
             case LogLine():
                 with log_context(task=event.task_id, rank=event.rank):
                     logging.getLogger(event.logger).log(event.level, "%s", event.text)
+            case RankUsage():
+                # No sign of life: it comes from a thread of its own.
+                self._note(event)
             case Hello():
                 raise ProtocolError("A rank said hello twice.")
             case _:
@@ -257,6 +268,12 @@ class Supervisor:
                 await self._running.record(event)
                 if isinstance(event, TaskDone):
                     self._ladder.proved()
+
+    def _note(self, usage: RankUsage) -> None:
+        self._observer.memory_used(self._number, usage.rank, usage.peak_memory_bytes)
+        if usage.rank == 0:
+            # All ranks of a group look up the same.
+            self._observer.looked_up(PROMPT_EMBEDDINGS, usage.prompts, usage.prompts_cached)
 
     async def _after_loss(self, error: EngineError) -> None:
         """Say why, give the running tasks back, and wait a little."""

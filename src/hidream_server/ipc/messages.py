@@ -135,6 +135,8 @@ class StepDone(Message, frozen=True, kw_only=True):
     #: Of the step that it shared with others; no rows: not known.
     rows: int = 0
     step_s: float = 0.0
+    #: Of the tasks that shared it, one is named first.
+    first: bool = True
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
@@ -179,6 +181,17 @@ class TaskFailed(Message, frozen=True, kw_only=True):
     reason: str
 
 
+class RankUsage(Message, frozen=True, kw_only=True):
+    """What a rank has used, said now and then whatever its steps do."""
+
+    rank: int
+    #: Most memory that it has held since it was started, in bytes.
+    peak_memory_bytes: int
+    #: Prompts whose embeddings it looked for in its cache since it said so last, and found there.
+    prompts: int
+    prompts_cached: int
+
+
 class LogLine(Message, frozen=True, kw_only=True):
     """A line for the server's log; `level` is logging's number."""
 
@@ -200,6 +213,7 @@ Event = (
     | Preview
     | TaskDone
     | TaskFailed
+    | RankUsage
     | LogLine
 )
 

@@ -116,14 +116,19 @@ class PromptEncoder:
         self._encoders = encoders
         self._spread = spread
         self._project = project
+        #: Prompts that were looked up in the cache, and those that were found there.
+        self.lookups = self.hits = 0
         self._cache: LRUCache[str, Conditioning] = LRUCache(
             cache_bytes, getsizeof=lambda conditioning: conditioning.nbytes
         )
 
     def encode(self, prompt: str) -> Conditioning:
         """Return the conditioning of one prompt, one row."""
+        self.lookups += 1
         found = self._cache.get(prompt)
-        if found is None:
+        if found is not None:
+            self.hits += 1
+        else:
             found = self._encode(prompt)
             if found.nbytes <= self._cache.maxsize:
                 self._cache[prompt] = found

@@ -15,6 +15,7 @@ from functools import partial
 
 from hidream_server.errors import ClientQueueFullError, QueueFullError
 from hidream_server.logs import log_context
+from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.prospects import Prospects
 from hidream_server.store.history import History
@@ -48,6 +49,7 @@ class TaskQueue:
         max_crashes: int,
         bounds: Bounds = NO_BOUNDS,
         clock: Callable[[], float] = time.time,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._store = store
         self.prospects = prospects
@@ -55,6 +57,7 @@ class TaskQueue:
         #: What a client is bound by that has no bounds of its own.
         self.bounds = bounds
         self._clock = clock
+        self._observer = observer
         self._submit_listeners: list[Callable[[], object]] = []
         self._end_listeners: list[Callable[[str], object]] = []
 
@@ -120,6 +123,7 @@ class TaskQueue:
         for task in kept:
             with log_context(task=task.id):
                 logger.info("Task accepted")
+        self._observer.submitted(kept)
         for listener in self._submit_listeners:
             listener()
         return kept
@@ -142,6 +146,7 @@ class TaskQueue:
             return False
         with log_context(task=task_id):
             logger.info("Task cancelled")
+        self._observer.cancelled(task_id)
         self._tell_end(task_id)
         return True
 
@@ -158,6 +163,7 @@ class TaskQueue:
         for task_id in ended:
             with log_context(task=task_id):
                 logger.error("Task failed: its time was over")
+            self._observer.failed(task_id, EndReason.TIMEOUT)
             self._tell_end(task_id)
         return len(ended)
 

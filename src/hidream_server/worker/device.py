@@ -26,6 +26,14 @@ class RankDevice:
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return int(torch.get_device_module(self.torch_device).memory_allocated())
 
+    def peak_memory_bytes(self) -> int:
+        """Return the most that this process ever held: on the device, or on the CPU in all."""
+        if not self.is_accelerator:
+            return self.memory_bytes()
+        module = torch.get_device_module(self.torch_device)
+        # Named, because it is asked in a thread that has not taken the device.
+        return int(module.max_memory_allocated(self.torch_device))
+
     def take(self) -> None:
         """Make this the device of the current thread; each thread begins with the first one."""
         if self.is_accelerator:

@@ -162,6 +162,14 @@ class ModelRunner:
     def memory_bytes(self) -> int:
         return self._device.memory_bytes()
 
+    def peak_memory_bytes(self) -> int:
+        return self._device.peak_memory_bytes()
+
+    @property
+    def prompt_lookups(self) -> tuple[int, int]:
+        """How many prompts were looked up in the cache of embeddings, and how many were there."""
+        return self._prompts.lookups, self._prompts.hits
+
     def weight_bytes(self) -> int:
         """Return the bytes of the network's weights on this rank."""
         return self._network.weight_bytes()

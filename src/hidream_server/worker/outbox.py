@@ -44,8 +44,11 @@ class Outbox:
         """Said before any work: if the work kills this process, it must be known whose it was."""
         self._now(TaskBegun(task_id=start.task_id, attempt=start.attempt))
 
-    def step_done(self, run: TaskRun, rows: int, seconds: float) -> None:
-        """Say how far a task is, and what the step took that it shared with others."""
+    def step_done(self, run: TaskRun, rows: int, seconds: float, first: bool) -> None:
+        """Say how far a task is, and what the step took that it shared with others.
+
+        `first` is true for one of them.
+        """
         self._now(
             StepDone(
                 task_id=run.start.task_id,
@@ -53,6 +56,7 @@ class Outbox:
                 steps_done=run.steps_done,
                 rows=rows,
                 step_s=seconds,
+                first=first,
             )
         )
 

@@ -33,6 +33,7 @@ from hidream_server.worker.outbox import Outbox, first_line
 from hidream_server.worker.reports import Reports
 from hidream_server.worker.task_run import TaskRun
 from hidream_server.worker.turn import Turn
+from hidream_server.worker.usage import UsageReports
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Worker:
         self._dispatcher.know(Pace(profile.step_s), widths)
         self._reports = Reports(self._outbox, self._runner, profile.preview_map, load.checkpoint_s)
         self._loaded.set()
+        UsageReports(self._channel, self._rank, self._runner).start()
         return True
 
     def _read_commands(self) -> None:
@@ -200,7 +202,7 @@ class Worker:
         rows = sum(run.image_rows for run, _ in images)
         for run in {run.number: run for run, _ in images}.values():
             run.timings["denoise_s"] = run.timings.get("denoise_s", 0.0) + seconds
-            self._outbox.step_done(run, rows, seconds)
+            self._outbox.step_done(run, rows, seconds, first=run is images[0][0])
         for run, index in images:
             if run.images[index].finished:
                 self._reports.image(run, index)
