@@ -314,6 +314,22 @@ def test_a_database_that_is_away_lets_nobody_in_and_says_so(client, keys, anna, 
     assert client.get("/livez").status_code == 200
 
 
+def test_a_key_that_was_good_is_good_while_the_database_is_away(services, keys, anna, monkeypatch):
+    clock = Clock()
+
+    def away(*_):
+        raise StoreUnavailableError
+
+    with TestClient(create_app(replace(services, keyring=Keyring(keys, clock)))) as client:
+        assert client.get("/", headers=anna.headers).status_code == 200
+        for verb in ("find", "count"):
+            monkeypatch.setattr(keys, verb, away)
+        clock.now += 60.0
+        assert client.get("/", headers=anna.headers).status_code == 200
+        clock.now += 3600.0
+        assert error_of(client.get("/", headers=anna.headers), 503)
+
+
 def test_the_database_has_no_key_in_it(database, anna, tmp_path):
     database.dispose()
     assert anna.text.encode() not in b"".join(

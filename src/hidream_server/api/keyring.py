@@ -16,13 +16,15 @@ from hidream_server.errors import StoreUnavailableError
 from hidream_server.keys import ApiKey, is_key
 from hidream_server.store.keys import KeyStore
 
-#: What was found out is believed for so many seconds.
-FRESH_S = 3.0
+#: What was found out is believed for so many seconds, while the database is away for longer: who
+#: looks after the service wants to see it most of all then.
+FRESH_S, _STALE_S = 3.0, 600.0
 _MOST_KNOWN = 10_000
 
 
 class _Known(NamedTuple):
     key: ApiKey | None
+    at: float
 
 
 class Keyring:
@@ -30,7 +32,7 @@ class Keyring:
 
     def __init__(self, store: KeyStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._known: TTLCache[bytes, _Known] = TTLCache(_MOST_KNOWN, FRESH_S, clock)
+        self._known: TTLCache[bytes, _Known] = TTLCache(_MOST_KNOWN, _STALE_S, clock)
         self._clock = clock
         self._is_open: bool | None = None
         self._looked_at = -FRESH_S
@@ -56,9 +58,14 @@ class Keyring:
         # The text itself is not kept.
         name = hashlib.sha256(text.encode()).digest()
         known = self._known.get(name)
-        if known is None:
-            known = _Known(await asyncio.to_thread(self._store.find, text))
-            self._known[name] = known
+        if known is None or self._clock() - known.at >= FRESH_S:
+            try:
+                found = await asyncio.to_thread(self._store.find, text)
+            except StoreUnavailableError:
+                if known is None:
+                    raise
+            else:
+                known = self._known[name] = _Known(found, self._clock())
         return known.key
 
 
