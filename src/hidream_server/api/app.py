@@ -10,6 +10,7 @@ from hidream_server.api import events, health, images, listing, tasks
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
+from hidream_server.api.openai import batches, files
 from hidream_server.api.openai import images as openai_images
 from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
@@ -25,7 +26,8 @@ def create_app(services: Services) -> FastAPI:
         responses={422: {"model": ErrorAnswer}, 404: {"model": ErrorAnswer}},
     )
     app.state.services = services
-    for part in (tasks, listing, events, images, openai_images, openai_models, health):
+    openai_parts = (openai_images, openai_models, files, batches)
+    for part in (tasks, listing, events, images, *openai_parts, health):
         app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)

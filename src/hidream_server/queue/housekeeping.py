@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.batches import BatchStore
 from hidream_server.store.database import Database
+from hidream_server.store.files import FileStore
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder, attempt_of, task_of
 from hidream_server.store.retention import EndedTasks, Excess
@@ -63,6 +65,7 @@ class Housekeeper:
         self._queue = queue
         self._database = database
         self._ended = EndedTasks(database)
+        self._files, self._batches = FileStore(database), BatchStore(database)
         self._pictures = pictures
         self._checkpoints = checkpoints
         self._rules = rules
@@ -109,6 +112,8 @@ class Housekeeper:
             logger.info("Pictures of %d task(s) expired", len(expired))
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
+            self._files.forget(now - rules.tasks_s)
+            self._batches.forget(now - rules.tasks_s)
         self._queue.history.forget(now - HISTORY_S)
 
     def sweep(self) -> None:

@@ -16,7 +16,12 @@ _TYPES = {
 }
 
 #: What fields are called there that have another name here.
-FIELDS = {"resolution": "size", "num_images_per_prompt": "n", "num_previews": "partial_images"}
+FIELDS = {
+    "resolution": "size",
+    "num_images_per_prompt": "n",
+    "num_previews": "partial_images",
+    "requests": "input_file_id",
+}
 
 
 def status_there(status: int) -> int:
