@@ -399,6 +399,37 @@ def test_the_tasks_of_a_batch_are_its_keys(keys, new_sdk, painter, queue):
     assert names_of(admins, batch.output_file_id) == ["a"]
 
 
+def test_a_batch_that_is_asked_for_again_by_its_name_is_the_same(sdk, queue):
+    file = sdk.files.create(file=("a", jsonl(a_line("a"))), purpose="batch")
+    wanted = {"input_file_id": file.id, "extra_headers": {"Idempotency-Key": "mine"}} | WANTED
+    first = sdk.batches.create(**wanted)
+    sdk.files.delete(file.id)
+    assert sdk.batches.create(**wanted) == first
+    assert queue.counts()[TaskState.QUEUED] == 1
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.batches.create(**wanted, metadata={"a": "b"})
+    assert caught.value.code == "request_reused"
+
+
+def test_a_batch_that_is_asked_for_twice_at_once_is_one(sdk, services, queue, monkeypatch):
+    """Both look for an earlier one before either is kept."""
+    monkeypatch.setattr(services.batches, "find", lambda _: None)
+    file = sdk.files.create(file=("a", jsonl(a_line("a"))), purpose="batch")
+    wanted = {"input_file_id": file.id, "extra_headers": {"Idempotency-Key": "mine"}} | WANTED
+    for _ in range(2):
+        with pytest.raises(openai.NotFoundError):
+            sdk.batches.create(**wanted)
+    assert queue.counts()[TaskState.QUEUED] == 1
+    assert len(list(sdk.batches.list())) == 1
+
+
+def test_two_keys_may_use_the_same_name(keys, new_sdk):
+    texts = [keys.create(name, Scope.GENERATE, KeyLimits(), 1.0)[1] for name in ("anna", "ben")]
+    named = {"extra_headers": {"Idempotency-Key": "mine"}}
+    ids = {asked(new_sdk(text), jsonl(a_line("a")), **named).id for text in texts}
+    assert len(ids) == 2
+
+
 def test_no_idempotency_key_can_name_the_tasks_of_a_batch(client, sdk):
     batch = asked(sdk, jsonl(a_line("a")))
     headers = {"Idempotency-Key": f"§{batch.id}".encode()}

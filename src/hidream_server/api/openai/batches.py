@@ -1,5 +1,6 @@
 """Batches of OpenAI's clients: many requests in a file, accepted all or none, answered in files."""
 
+import hashlib
 import secrets
 import time
 from typing import Annotated, Any, Literal
@@ -15,7 +16,8 @@ from hidream_server.api.openai.results import results_id
 from hidream_server.api.schemas import Text
 from hidream_server.api.services import Services, ServicesDep
 from hidream_server.api.submission import accept_batch
-from hidream_server.errors import BatchEndedError, BatchNotFoundError
+from hidream_server.api.tasks import IdempotencyKey
+from hidream_server.errors import BatchEndedError, BatchNotFoundError, RequestReusedError
 from hidream_server.store.batches import Batch, Progress
 from hidream_server.store.paging import Page
 
@@ -41,12 +43,25 @@ class BatchForm(BaseModel):
 
 
 @router.post("")
-def create_batch(body: BatchForm, caller: CallerDep, services: ServicesDep) -> dict[str, Any]:
-    """Accept all requests of a file, or none; a file with a wrong line makes a failed batch."""
+def create_batch(
+    body: BatchForm,
+    caller: CallerDep,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> dict[str, Any]:
+    """Accept all requests of a file, or none; a file with a wrong line makes a failed batch.
+
+    Sent again with the same Idempotency-Key it answers with the same batch.
+    """
+    batch_id = _id(caller, idempotency_key)
+    if earlier := services.batches.find(batch_id):
+        _require_same(earlier, body)
+        return _now(services, earlier)
     content = content_of(services, body.input_file_id, caller)
     read = read_lines(services, caller, content)
     batch = Batch(
-        id=f"batch_{secrets.token_hex(16)}",
+        # One of which nothing comes may as well be made twice.
+        id=_id(caller, None) if read.errors else batch_id,
         client=caller.client,
         endpoint=body.endpoint,
         input_file_id=body.input_file_id,
@@ -61,7 +76,8 @@ def create_batch(body: BatchForm, caller: CallerDep, services: ServicesDep) -> d
     else:
         along = services.batches.adding(batch, read.lines)
         accept_batch(services, read.requests, caller, batch.request_key, MOST_LINES, along)
-    return _now(services, batch)
+    # The same request may have come twice at once, and the other one first.
+    return _now(services, _found(services, batch.id, caller))
 
 
 @router.get("")
@@ -96,6 +112,21 @@ def cancel_batch(batch_id: str, caller: CallerDep, services: ServicesDep) -> dic
     if batch.cancelled_at is None:
         raise BatchEndedError(f"Batch {batch_id} has ended; it can no longer be cancelled.")
     return _now(services, batch)
+
+
+def _id(caller: Caller, key: str | None) -> str:
+    """Return a new id, or the one that belongs to a client's own name for its request."""
+    if key is None:
+        return f"batch_{secrets.token_hex(16)}"
+    name = f"{caller.client}\n{key}".encode()
+    return f"batch_{hashlib.sha256(name).hexdigest()[:32]}"
+
+
+def _require_same(earlier: Batch, body: BatchForm) -> None:
+    """Raise RequestReusedError if a batch was asked for with another body."""
+    before = (earlier.input_file_id, earlier.endpoint, earlier.metadata)
+    if before != (body.input_file_id, body.endpoint, body.metadata or {}):
+        raise RequestReusedError("The Idempotency-Key was sent with another request.")
 
 
 def _found(services: Services, batch_id: str, caller: Caller) -> Batch:
