@@ -9,6 +9,7 @@ import pytest
 from hidream_server.api import events, health, images, listing, metrics, tasks
 from hidream_server.api.errors import status_of
 from hidream_server.api.limits import Limits
+from hidream_server.api.openai import batches, files
 from hidream_server.api.schemas import GenerationRequest
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import HiDreamError, RequestError, StoreUnavailableError
@@ -59,7 +60,7 @@ def test_the_routes_table_is_the_code(readme: str) -> None:
     }
     declared = {
         f"{method} {route.path}"
-        for module in (events, health, images, listing, metrics, tasks)
+        for module in (events, health, images, listing, metrics, tasks, files, batches)
         for route in module.router.routes
         for method in route.methods
     }

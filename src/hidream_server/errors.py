@@ -153,6 +153,18 @@ class TaskNotFoundError(RequestError):
     """There is no task with this id."""
 
 
+class BatchFileNotFoundError(RequestError):
+    """There is no such file."""
+
+
+class BatchNotFoundError(RequestError):
+    """There is no such batch."""
+
+
+class BatchEndedError(RequestError):
+    """The batch has ended; it can no longer be cancelled."""
+
+
 class TaskNotFinishedError(RequestError):
     """The task has no picture yet."""
 

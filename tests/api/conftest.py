@@ -26,7 +26,9 @@ from hidream_server.model_directory.reading import describe
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.batches import BatchStore
 from hidream_server.store.database import Database
+from hidream_server.store.files import FileStore
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
@@ -74,7 +76,9 @@ def keys(database: Database) -> KeyStore:
 
 
 @pytest.fixture
-def services(tmp_path: Path, model, engine: Engine, store: TaskStore, keys: KeyStore) -> Services:
+def services(
+    tmp_path: Path, model, engine: Engine, database: Database, store: TaskStore, keys: KeyStore
+) -> Services:
     settings, queue = Settings(), new_queue(store)
     return Services(
         settings=settings,
@@ -84,6 +88,8 @@ def services(tmp_path: Path, model, engine: Engine, store: TaskStore, keys: KeyS
         queue=queue,
         pictures=PictureFolder(tmp_path / "pictures"),
         previews=KeyedFiles(tmp_path / "previews"),
+        files=FileStore(database),
+        batches=BatchStore(database),
         health=lambda: engine.now,
         following=Following(queue),
         feed=Feed(queue.history),

@@ -14,6 +14,10 @@ ROUTES = {
     *(("get", "/tasks"), ("get", "/tasks/{task_id}"), ("delete", "/tasks/{task_id}")),
     *(("get", "/v1/models"), ("get", "/v1/models/{model}")),
     *(("post", f"/v1/images/{verb}") for verb in ("generations", "edits", "variations")),
+    *(("get", "/v1/files"), ("post", "/v1/files"), ("get", "/v1/files/{file_id}")),
+    *(("delete", "/v1/files/{file_id}"), ("get", "/v1/files/{file_id}/content")),
+    *(("get", "/v1/batches"), ("post", "/v1/batches"), ("get", "/v1/batches/{batch_id}")),
+    ("post", "/v1/batches/{batch_id}/cancel"),
     *(("post", "/tasks/{task_id}/retry"), ("get", "/tasks/{task_id}/events"), ("get", "/events")),
 }
 

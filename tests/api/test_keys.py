@@ -1,5 +1,6 @@
 """Once there are keys: who gets in, what of others they see, and which links open without."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -83,6 +84,10 @@ ANYONES = {
     ("POST", "/v1/images/generations"): 400,
     ("POST", "/v1/images/edits"): 400,
     ("POST", "/v1/images/variations"): 400,
+    ("GET", "/v1/files"): 200,
+    ("POST", "/v1/files"): 400,
+    ("GET", "/v1/batches"): 200,
+    ("POST", "/v1/batches"): 400,
     ("GET", "/nowhere"): 404,
 }
 ONES_OWN = {
@@ -98,14 +103,23 @@ ONES_OWN = {
 }
 #: Only for those who may see everything.
 ADMINS = {("GET", "/metrics"): 200}
+#: OpenAI's, of a file and a batch.
+ONES_OWN_THERE = {
+    ("GET", "/v1/files/{file_id}"): 200,
+    ("GET", "/v1/files/{file_id}/content"): 200,
+    ("DELETE", "/v1/files/{file_id}"): 200,
+    ("GET", "/v1/batches/{batch_id}"): 200,
+    ("POST", "/v1/batches/{batch_id}/cancel"): 200,
+}
 #: A stream without an end; tried where it can be left.
 ENDLESS = {("GET", "/events")}
 
 
-def ask(client, method: str, path: str, task_id: str, headers: Mapping[str, str]):
-    """Ask a route, about a task where it takes one."""
+def ask(client, method: str, path: str, task_id: str, headers: Mapping[str, str], **ids: str):
+    """Ask a route, about a task, or a file or a batch, where it takes one."""
     path = path.replace("{model:path}", "none")
-    path = path.format(task_id=task_id, name=f"{task_id}_1_0.png")
+    ids = {"file_id": "none", "batch_id": "none"} | ids
+    path = path.format(task_id=task_id, name=f"{task_id}_1_0.png", **ids)
     bodies = {"/submit": BODY, "/batch_submit": {"requests": [BODY]}}
     return client.request(method, path, json=bodies.get(path), headers=headers)
 
@@ -120,7 +134,8 @@ def test_the_table_has_every_route(app):
     for included in app.router.routes:
         for route in getattr(getattr(included, "original_router", None), "routes", ()):
             routes |= {(method, route.path) for method in route.methods}
-    listed = {*ANYONES, *ONES_OWN, *ADMINS, *ENDLESS, *(("GET", path) for path in OPEN)}
+    listed = {*ANYONES, *ONES_OWN, *ONES_OWN_THERE, *ADMINS, *ENDLESS}
+    listed |= {("GET", path) for path in OPEN}
     assert routes == listed - {("GET", "/nowhere")}
 
 
@@ -129,7 +144,9 @@ def test_health_is_answered_without_a_key(client, anna, path):
     assert client.get(path).status_code == OPEN[path]
 
 
-@pytest.mark.parametrize(("method", "path"), [*ANYONES, *ONES_OWN, *ADMINS, *ENDLESS])
+@pytest.mark.parametrize(
+    ("method", "path"), [*ANYONES, *ONES_OWN, *ONES_OWN_THERE, *ADMINS, *ENDLESS]
+)
 def test_nothing_else_is(client, done, method, path):
     for headers in ({}, {"Authorization": f"Bearer {NO_KEY}"}, {"X-API-Key": "guess"}):
         response = ask(client, method, path, done, headers)
@@ -164,6 +181,42 @@ def test_what_tells_of_everybody_is_for_admins_alone(client, done, ben, admin, m
     assert error_of(ask(client, method, path, done, ben.headers), 403)["code"] == "forbidden"
     answered = ask(client, method, path, done, admin.headers)
     assert answered.status_code == ADMINS[method, path]
+
+
+@pytest.fixture
+def asked_there(client, anna) -> dict[str, str]:
+    """Return the ids of a file and a batch of Anna's, whose task is queued."""
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/images/generations", "body": BODY}
+    upload = {"file": ("lines.jsonl", json.dumps(line).encode())}
+    answer = client.post("/v1/files", files=upload, data={"purpose": "batch"}, headers=anna.headers)
+    wanted = {
+        "input_file_id": answer.json()["id"],
+        "endpoint": "/v1/images/generations",
+        "completion_window": "24h",
+    }
+    batch = client.post("/v1/batches", json=wanted, headers=anna.headers).json()
+    return {"file_id": batch["input_file_id"], "batch_id": batch["id"]}
+
+
+@pytest.mark.parametrize(("method", "path"), ONES_OWN_THERE)
+@pytest.mark.parametrize("who", ["anna", "admin"])
+def test_a_file_and_a_batch_are_there_for_their_owner_and_for_admins_alone(
+    client, asked_there, ben, request, method, path, who
+):
+    refused = ask(client, method, path, "none", ben.headers, **asked_there)
+    assert refused.status_code == 404
+    assert refused.json()["error"]["code"] in ("batch_file_not_found", "batch_not_found")
+    headers = request.getfixturevalue(who).headers
+    answer = ask(client, method, path, "none", headers, **asked_there)
+    assert answer.status_code == ONES_OWN_THERE[method, path]
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches"])
+def test_lists_have_ones_own_files_and_batches(client, asked_there, anna, ben, admin, path):
+    def listed(who: Bearer) -> int:
+        return len(client.get(path, headers=who.headers).json()["data"])
+
+    assert (listed(anna), listed(ben), listed(admin)) == (1, 0, 1)
 
 
 def test_a_list_has_ones_own_tasks(client, done, anna, ben, admin):

@@ -10,7 +10,9 @@ from sqlalchemy import func, select
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.housekeeping import HISTORY_S, Housekeeper, HouseRules
 from hidream_server.queue.task_queue import LEASE_S
+from hidream_server.store.batches import Batch, BatchStore
 from hidream_server.store.database import Database
+from hidream_server.store.files import FileStore, StoredFile
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.outbox import Outbox
 from hidream_server.store.pictures import PictureFolder, picture_name
@@ -29,6 +31,8 @@ def house(tmp_path: Path):
     queue = new_queue(TaskStore(database), clock=clock)
     pictures, checkpoints = PictureFolder(tmp_path / "p"), KeyedFiles(tmp_path / "c")
 
+    batches, files = BatchStore(database), FileStore(database)
+
     def keeper(**rules: float) -> Housekeeper:
         return Housekeeper(queue, database, pictures, checkpoints, HouseRules(**rules), clock)
 
@@ -39,6 +43,8 @@ def house(tmp_path: Path):
         queue=queue,
         pictures=pictures,
         checkpoints=checkpoints,
+        batches=batches,
+        files=files,
         keeper=keeper,
     )
     engine.dispose()
@@ -151,6 +157,28 @@ def test_rows_go_when_they_are_old_but_never_before_their_pictures(house):
     house.keeper(tasks_s=50, pictures_s=50).retire()
     assert house.queue.get(task.id) is None
     assert house.pictures.names() == []
+
+
+def test_files_and_batches_that_are_old_are_forgotten_too(house):
+    for name, at in (("old", 900.0), ("new", 960.0)):
+        file = StoredFile(id=name, client="", filename="", purpose="batch", bytes=1, created_at=at)
+        house.files.add(file, b"x")
+        batch = Batch(
+            id=name,
+            client="",
+            endpoint="",
+            input_file_id=name,
+            completion_window="24h",
+            created_at=at,
+        )
+        house.batches.add(batch)
+    house.keeper().retire()
+    assert house.files.find("old") is not None
+    assert house.batches.find("old") is not None
+    house.keeper(tasks_s=50).retire()
+    assert (house.files.find("old"), house.batches.find("old")) == (None, None)
+    assert house.files.find("new") is not None
+    assert house.batches.find("new") is not None
 
 
 # Sweeping

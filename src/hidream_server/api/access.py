@@ -1,14 +1,20 @@
-"""Who asks, and what of the tasks they may see."""
+"""Who asks, and what of all there is they may see."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
 from hidream_server.api.following import Followed, FollowingDep
 from hidream_server.errors import TaskNotFoundError
 from hidream_server.keys import ApiKey
-from hidream_server.task import Task
+
+
+class Owned(Protocol):
+    """What belongs to a client."""
+
+    @property
+    def client(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +28,11 @@ class Caller:
 
     @property
     def sees_only(self) -> str | None:
-        """The client whose tasks alone it sees; None: all."""
+        """The client of whom alone it sees anything; None: all."""
         return None if self.is_admin else self.client
 
-    def sees(self, task: Task) -> bool:
-        return self.sees_only in (None, task.client)
+    def sees(self, owned: Owned) -> bool:
+        return self.sees_only in (None, owned.client)
 
 
 #: Who need not say who it is: it asks what all may know, or has a link that was signed for it.

@@ -13,6 +13,7 @@ from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
 from hidream_server.api.limits import Limits
+from hidream_server.api.openai import batches, files
 from hidream_server.api.openai import images as openai_images
 from hidream_server.api.openai import models as openai_models
 from hidream_server.api.schemas import ErrorAnswer
@@ -36,7 +37,8 @@ def create_app(services: Services, tracer_provider: TracerProvider | None = None
     )
     app.state.services = services
     ours = (tasks, listing, events, images, health, metrics)
-    for part in (*ours, openai_images, openai_models):
+    openai_parts = (openai_images, openai_models, files, batches)
+    for part in (*ours, *openai_parts):
         app.include_router(part.router)
     handle_errors(app)
     app.add_middleware(Gate, keyring=services.keyring, signer=services.signer)

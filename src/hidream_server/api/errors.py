@@ -5,7 +5,7 @@ A class is looked up along its bases, so a new error needs no new code here.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,6 +19,9 @@ from hidream_server.api.openai.envelope import PREFIX, envelope, status_there
 from hidream_server.api.paths import route_path
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
+    BatchEndedError,
+    BatchFileNotFoundError,
+    BatchNotFoundError,
     BodyTooLargeError,
     FieldProblem,
     ForbiddenError,
@@ -52,6 +55,8 @@ STATUS: dict[type[HiDreamError], int] = {
     UnauthorizedError: 401,
     ForbiddenError: 403,
     TaskNotFoundError: 404,
+    BatchFileNotFoundError: 404,
+    BatchNotFoundError: 404,
     ModelNotFoundError: 404,
     PictureNotFoundError: 404,
     PreviewNotFoundError: 404,
@@ -59,6 +64,7 @@ STATUS: dict[type[HiDreamError], int] = {
     TaskFailedError: 409,
     TaskCancelledError: 409,
     TaskEndedError: 409,
+    BatchEndedError: 409,
     TaskNotRetryableError: 409,
     PictureExpiredError: 410,
     BodyTooLargeError: 413,
@@ -111,7 +117,12 @@ def openai_body(error: HiDreamError) -> dict[str, Any]:
     """Return an error as OpenAI's clients read it, where it is not the whole answer."""
     problems = error.problems if isinstance(error, InvalidRequestError) else []
     field = problems[0].field if problems else None
-    return envelope(status_there(status_of(error)), error.code, _encodable(str(error)), field)
+    return envelope(openai_status(error), error.code, _encodable(str(error)), field)
+
+
+def openai_status(error: HiDreamError) -> int:
+    """Return the status of an error where OpenAI's clients read it."""
+    return status_there(status_of(error), error.code)
 
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
@@ -123,11 +134,11 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """Turn a body of the wrong form into the same error as a value out of range."""
     assert isinstance(error, RequestValidationError)
     limits: Limits = request.app.state.services.limits
-    problems = [_form_problem(found, limits) for found in error.errors()]
+    problems = [form_problem(found, limits) for found in error.errors()]
     return answer(request, InvalidRequestError(problems))
 
 
-def _form_problem(found: dict[str, Any], limits: Limits) -> FieldProblem:
+def form_problem(found: Mapping[str, Any], limits: Limits) -> FieldProblem:
     """Say what is wrong with the form of one field, and its range where it has one."""
     if found["type"] == "json_invalid":
         return FieldProblem("body", None, f"valid JSON; {found['ctx']['error']}")
@@ -136,7 +147,7 @@ def _form_problem(found: dict[str, Any], limits: Limits) -> FieldProblem:
     return FieldProblem(".".join(path) or "body", value, _allowed(found, path, limits))
 
 
-def _allowed(found: dict[str, Any], path: list[str], limits: Limits) -> str:
+def _allowed(found: Mapping[str, Any], path: list[str], limits: Limits) -> str:
     """Say what would be right, in our own words where pydantic's are for programmers."""
     match found["type"]:
         case "missing":
@@ -178,8 +189,8 @@ def _answer(
         note_error(request, code)
     if request is not None and route_path(request.scope).startswith(PREFIX):
         field = problems[0].field if problems else None
-        body = envelope(status_there(status), code, _encodable(message), field)
-        return JSONResponse(body, status_there(status))
+        body = envelope(status_there(status, code), code, _encodable(message), field)
+        return JSONResponse(body, status_there(status, code))
     return JSONResponse({"error": _body(code, message, problems)}, status)
 
 

@@ -66,11 +66,16 @@ class Limits:
         requests: Sequence[GenerationRequest],
         batch: bool = False,
         key: ApiKey | None = None,
+        most_requests: int | None = None,
     ) -> list[TaskParams]:
-        """Return complete parameters; raise InvalidRequestError with every problem there is."""
+        """Return complete parameters; raise InvalidRequestError with every problem there is.
+
+        Of a batch there may be `most_requests`, or as many as the settings say.
+        """
         limits = key.limits if key is not None else KeyLimits()
         bounds = Bounds.of(self._settings).of_key(limits)
-        problems = [] if not batch else list(self._batch_problems(requests, bounds))
+        most = self._settings.max_batch_requests if most_requests is None else most_requests
+        problems = [] if not batch else list(_batch_problems(requests, bounds, most))
         for index, request in enumerate(requests):
             prefix = f"requests.{index}." if batch else ""
             problems += [
@@ -102,25 +107,6 @@ class Limits:
         properties["webhook_url"]["anyOf"][0]["maxLength"] = MAX_URL_CHARS
         sizes = self._model.allowed_sizes
         properties["resolution"]["description"] += f" One of {sizes}."
-
-    def _batch_problems(
-        self, requests: Sequence[GenerationRequest], bounds: Bounds
-    ) -> Iterator[FieldProblem]:
-        """Refuse what no empty queue could take; all that are accepted are accepted at once."""
-        most_requests = self._settings.max_batch_requests
-        most = _least(most_requests, bounds.queued, bounds.client_queued)
-        if not 1 <= len(requests) <= most:
-            allowed = f"1 to {most} requests"
-            if most < most_requests:
-                allowed += ": a queue may hold no more of yours"
-            yield FieldProblem("requests", f"{len(requests)} requests", allowed)
-        images = sum(request.num_images_per_prompt for request in requests)
-        rate = bounds.client_images
-        if rate and images > rate:
-            yield FieldProblem("requests", f"{images} images", f"at most {rate} images in all")
-        ids = [request.task_id for request in requests if request.task_id is not None]
-        if len(set(ids)) < len(ids):
-            yield FieldProblem("requests", ids, "task_ids that are all different")
 
     def _problems(self, request: GenerationRequest) -> Iterator[FieldProblem]:
         most = self._settings.max_prompt_chars
@@ -172,6 +158,25 @@ class Limits:
             deadline_s=request.deadline_s,
             num_previews=request.num_previews,
         )
+
+
+def _batch_problems(
+    requests: Sequence[GenerationRequest], bounds: Bounds, most_requests: int
+) -> Iterator[FieldProblem]:
+    """Refuse what no empty queue could take; all that are accepted are accepted at once."""
+    most = _least(most_requests, bounds.queued, bounds.client_queued)
+    if not 1 <= len(requests) <= most:
+        allowed = f"1 to {most} requests"
+        if most < most_requests:
+            allowed += ": a queue may hold no more of yours"
+        yield FieldProblem("requests", f"{len(requests)} requests", allowed)
+    images = sum(request.num_images_per_prompt for request in requests)
+    rate = bounds.client_images
+    if rate and images > rate:
+        yield FieldProblem("requests", f"{images} images", f"at most {rate} images in all")
+    ids = [request.task_id for request in requests if request.task_id is not None]
+    if len(set(ids)) < len(ids):
+        yield FieldProblem("requests", ids, "task_ids that are all different")
 
 
 def _key_problems(request: GenerationRequest, limits: KeyLimits) -> Iterator[FieldProblem]:

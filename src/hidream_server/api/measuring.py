@@ -13,7 +13,13 @@ from hidream_server.metrics.metrics import Metrics
 
 #: Routes by which tasks are submitted; what they refuse is counted with what becomes of tasks.
 SUBMISSIONS = frozenset(
-    {"/submit", "/batch_submit", "/tasks/{task_id}/retry", "/v1/images/generations"}
+    {
+        "/submit",
+        "/batch_submit",
+        "/tasks/{task_id}/retry",
+        "/v1/images/generations",
+        "/v1/batches",
+    }
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

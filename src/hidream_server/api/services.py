@@ -20,6 +20,8 @@ from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.batches import BatchStore
+from hidream_server.store.files import FileStore
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.pictures import PictureFolder
 
@@ -35,6 +37,8 @@ class Services:
     queue: TaskQueue
     pictures: PictureFolder
     previews: KeyedFiles
+    files: FileStore
+    batches: BatchStore
     health: Callable[[], EngineHealth]
     #: How tasks are doing, what happens to them, and how many there are, for all who ask at once.
     following: Following

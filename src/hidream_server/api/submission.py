@@ -14,6 +14,7 @@ from hidream_server.errors import FieldProblem, InvalidRequestError, TaskNotRetr
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
+from hidream_server.store.database import Along
 from hidream_server.task import Task, TaskParams, TaskState
 
 
@@ -31,19 +32,25 @@ def accept(
             "task_id", named[0], "none beside an Idempotency-Key: one name will do"
         )
         raise InvalidRequestError([problem])
-    drafts = [
-        _as_asked(draft, request)
-        for draft, request in zip(
-            _drafts(services, services.limits.accept(requests, batch, caller.key), caller),
-            requests,
-            strict=True,
-        )
-    ]
+    drafts = _known_drafts(services, requests, caller, batch)
     has_name = key is not None or any(request.task_id is not None for request in requests)
     if has_name and (known := queue.earlier(drafts, key)):
         return [_answer(queue.prospects, task, "Accepted before") for task in known]
     tasks = _submit(queue, drafts, key, _bounds(services, caller), batch)
     return [_answer(queue.prospects, task, "Accepted") for task in tasks]
+
+
+def accept_batch(
+    services: Services,
+    requests: Sequence[GenerationRequest],
+    caller: Caller,
+    key: str,
+    most_requests: int,
+    along: Along,
+) -> None:
+    """Accept the tasks of a batch that is new, all or none, and do `along` with it."""
+    drafts = _known_drafts(services, requests, caller, batch=True, most_requests=most_requests)
+    _submit(services.queue, drafts, key, _bounds(services, caller), batch=True, along=along)
 
 
 def accept_again(services: Services, task: Task, caller: Caller, key: str | None) -> SubmitAnswer:
@@ -63,6 +70,18 @@ def accept_again(services: Services, task: Task, caller: Caller, key: str | None
         return _answer(queue.prospects, known[0], "Accepted before")
     [again] = _submit(queue, [draft], key, _bounds(services, caller))
     return _answer(queue.prospects, again, "Accepted")
+
+
+def _known_drafts(
+    services: Services,
+    requests: Sequence[GenerationRequest],
+    caller: Caller,
+    batch: bool,
+    most_requests: int | None = None,
+) -> list[Task]:
+    params = services.limits.accept(requests, batch, caller.key, most_requests)
+    drafts = _drafts(services, params, caller)
+    return [_as_asked(draft, request) for draft, request in zip(drafts, requests, strict=True)]
 
 
 def _as_asked(draft: Task, request: GenerationRequest) -> Task:
@@ -86,13 +105,18 @@ def _drafts(services: Services, params: Sequence[TaskParams], caller: Caller) ->
 
 
 def _submit(
-    queue: TaskQueue, drafts: list[Task], key: str | None, bounds: Bounds, batch: bool = False
+    queue: TaskQueue,
+    drafts: list[Task],
+    key: str | None,
+    bounds: Bounds,
+    batch: bool = False,
+    along: Along = lambda _connection: None,
 ) -> list[Task]:
     # Before anything is forecast: to refuse must be cheap where there is too much already.
     queue.require_room(drafts, bounds)
     if any(task.params.deadline_s is not None for task in drafts):
         _refuse_late(drafts, queue.prospects, batch)
-    return queue.submit(drafts, key, bounds)
+    return queue.submit(drafts, key, bounds, along)
 
 
 def _refuse_late(drafts: Sequence[Task], prospects: Prospects, batch: bool) -> None:

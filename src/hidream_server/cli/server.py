@@ -29,6 +29,8 @@ from hidream_server.observer import Observers
 from hidream_server.queue.deliverer import Deliverer
 from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
+from hidream_server.store.batches import BatchStore
+from hidream_server.store.files import FileStore
 from hidream_server.store.keys import KeyStore
 from hidream_server.store.secrets import secret
 
@@ -77,6 +79,8 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         queue=stores.queue,
         pictures=stores.pictures,
         previews=stores.previews,
+        files=FileStore(stores.database),
+        batches=BatchStore(stores.database),
         health=lambda: engine.health,
         following=Following(stores.queue),
         feed=Feed(stores.queue.history),

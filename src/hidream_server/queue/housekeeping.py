@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.batches import BatchStore
 from hidream_server.store.database import Database
+from hidream_server.store.files import FileStore
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.outbox import Outbox
 from hidream_server.store.pictures import PictureFolder, attempt_of, task_of
@@ -66,6 +68,7 @@ class Housekeeper:
         self._database = database
         self._ended = EndedTasks(database)
         self._outbox = Outbox(database)
+        self._files, self._batches = FileStore(database), BatchStore(database)
         self._pictures = pictures
         self._checkpoints = checkpoints
         self._rules = rules
@@ -112,6 +115,8 @@ class Housekeeper:
             logger.info("Pictures of %d task(s) expired", len(expired))
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
+            self._files.forget(now - rules.tasks_s)
+            self._batches.forget(now - rules.tasks_s)
         self._queue.history.forget(now - HISTORY_S)
         self._outbox.forget(now - HISTORY_S)
 

@@ -18,6 +18,7 @@ from hidream_server.logs import log_context
 from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.prospects import Prospects
+from hidream_server.store.database import Along
 from hidream_server.store.history import History
 from hidream_server.store.reading import Wanted
 from hidream_server.store.statements import Claim
@@ -110,16 +111,22 @@ class TaskQueue:
             self._store.check(drafts, partial((bounds or self.bounds).check, drafts))
 
     def submit(
-        self, drafts: Sequence[Task], key: str | None = None, bounds: Bounds | None = None
+        self,
+        drafts: Sequence[Task],
+        key: str | None = None,
+        bounds: Bounds | None = None,
+        along: Along = lambda _connection: None,
     ) -> list[Task]:
         """Accept one client's drafted tasks, all or none; they are kept once this returns.
+
+        `along` is kept with them, if they are.
 
         Returns them, or what an earlier submission of the same request was answered with. Raises
         OverloadError if they are too many, RequestReusedError as `earlier` does.
         """
         with self._saying_when(drafts):
             check = partial((bounds or self.bounds).check, drafts)
-            kept = self._store.insert(drafts, key, check)
+            kept = self._store.insert(drafts, key, check, along)
         for task in kept:
             with log_context(task=task.id):
                 logger.info("Task accepted")
@@ -149,6 +156,18 @@ class TaskQueue:
         self._observer.cancelled(task_id)
         self._tell_end(task_id)
         return True
+
+    def cancel_request(self, client: str, key: str, along: Along) -> int:
+        """Cancel the tasks of a request that have not ended, and do `along` if there are any.
+
+        Returns how many.
+        """
+        cancelled = self._store.cancel_request(client, key, self._clock(), along)
+        for task_id in cancelled:
+            with log_context(task=task_id):
+                logger.info("Task cancelled")
+            self._tell_end(task_id)
+        return len(cancelled)
 
     def end_overdue(self, queued_s: float, running_s: float) -> int:
         """Fail what waited or ran for so long without coming to its start or end; 0: for ever."""

@@ -21,6 +21,9 @@ from hidream_server.store.schema import bring_up_to_date
 
 logger = logging.getLogger(__name__)
 
+#: What is done in a transaction beside what it was begun for.
+Along = Callable[[Connection], object]
+
 #: A database that is gone is noticed after about so many seconds.
 _NOTICE_S = 5
 #: For PostgreSQL: a connection whose other end has vanished ends by itself.

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -123,4 +124,38 @@ secrets = Table(
     metadata,
     Column("name", String(32), primary_key=True),
     Column("value", String(64), nullable=False),
+)
+
+#: What OpenAI's clients upload.
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("client", String(64), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("files_by_client", "client", "created_at"),
+)
+
+#: What OpenAI's clients ask for by a file; the tasks of one have a request key that is its id's.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("client", String(64), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("input_file_id", String(64), nullable=False),
+    Column("completion_window", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("cancelled_at", Float),
+    Column("metadata", JSON, nullable=False),
+    #: How many lines there are; and of each, in order, its client's name for it and its body.
+    Column("total", Integer, nullable=False),
+    Column("lines", JSON, nullable=False),
+    #: Why nothing came of it.
+    Column("errors", JSON, nullable=False),
+    Index("batches_by_client", "client", "created_at"),
 )

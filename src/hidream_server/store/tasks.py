@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Update, delete, insert, select, update
 
 from hidream_server.errors import RequestReusedError
 from hidream_server.store.backlog import Backlog
-from hidream_server.store.database import Database
+from hidream_server.store.database import Along, Database
 from hidream_server.store.history import Happened, History, steps, write, write_each
 from hidream_server.store.outbox import announce
 from hidream_server.store.reading import TaskReader
@@ -36,12 +36,14 @@ class TaskStore(TaskReader):
         new: Sequence[Task],
         key: str | None = None,
         check: Callable[[Backlog], object] = lambda _backlog: None,
+        along: Along = lambda _connection: None,
     ) -> list[Task]:
         """Add one client's tasks, all or none; they are on the disk when this returns.
 
         Returns them, or those that an earlier insertion of the same made, known by their ids or by
         `key`, the client's own name for its request; raises RequestReusedError where that was
-        another. What `check` raises of what is there already prevents the insertion.
+        another. What `check` raises of what is there already prevents the insertion; `along` is
+        done in the same transaction.
         """
         if not new:
             return []
@@ -52,6 +54,7 @@ class TaskStore(TaskReader):
             check(Backlog(connection, new[0].client, new[0].created_at))
             connection.execute(insert(tasks), rows)
             write(connection, new, Happened.QUEUED, new[0].created_at)
+            along(connection)
         return list(new)
 
     def earlier(self, new: Sequence[Task], key: str | None) -> list[Task]:
@@ -170,6 +173,21 @@ class TaskStore(TaskReader):
         """Cancel a task that is queued or running; False if it has ended or never was."""
         statement = transition(TaskState.CANCELLED, completed_at=now).where(tasks.c.id == task_id)
         return len(self._move(statement, Happened.CANCELLED, now)) == 1
+
+    def cancel_request(self, client: str, key: str, now: float, along: Along) -> list[str]:
+        """Cancel what is queued or running of a request, and do `along` with it; return the ids.
+
+        Where nothing is, nothing is done.
+        """
+        statement = transition(TaskState.CANCELLED, completed_at=now).where(
+            tasks.c.client == client, tasks.c.request_key == key
+        )
+        with self._writing() as connection:
+            rows = connection.execute(statement.returning(tasks.c.id, tasks.c.client)).all()
+            write(connection, rows, Happened.CANCELLED, now)
+            if rows:
+                along(connection)
+        return [row.id for row in rows]
 
     def release(self, claim: Claim, now: float, crashed: bool, reason: str) -> bool:
         """Hand a running task back to the queue; False if it was fenced off."""

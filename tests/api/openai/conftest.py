@@ -49,9 +49,9 @@ class Painter:
         while not self._stop.wait(0.005):
             if self.works.is_set():
                 for task in self._services.queue.claim("group", 1):
-                    self._paint(task)
+                    self.paint(task)
 
-    def _paint(self, task: Task) -> None:
+    def paint(self, task: Task) -> None:
         services, params, claim = self._services, task.params, (task.id, task.attempt)
         if self.failing:
             services.queue.fail(claim, self.failing)

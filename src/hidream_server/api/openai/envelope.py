@@ -11,20 +11,31 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    409: "conflict_error",
     429: "rate_limit_error",
 }
 
 #: What fields are called there that have another name here.
-FIELDS = {"resolution": "size", "num_images_per_prompt": "n", "num_previews": "partial_images"}
+FIELDS = {
+    "resolution": "size",
+    "num_images_per_prompt": "n",
+    "num_previews": "partial_images",
+    "requests": "input_file_id",
+}
 
 
-#: A wrong form and a value out of range are one thing there, and no picture is no conflict.
-_STATUSES = {422: 400, 409: 500}
+#: That there is no picture is the server's fault there, and no conflict.
+_FAILURES = ("task_failed", "task_cancelled")
 
 
-def status_there(status: int) -> int:
-    """Return what a status of this server's own routes is there."""
-    return _STATUSES.get(status, status)
+def status_there(status: int, code: str) -> int:
+    """Return what the status of an error is there.
+
+    A wrong form and a value out of range are one thing.
+    """
+    if code in _FAILURES:
+        return 500
+    return 400 if status == 422 else status
 
 
 def envelope(status: int, code: str, message: str, field: str | None) -> dict[str, Any]:
