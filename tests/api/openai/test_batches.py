@@ -195,8 +195,16 @@ def test_what_was_deleted_and_what_expired_are_in_the_file_of_errors(sdk, painte
     assert codes == {"a": "task_not_found", "b": "picture_expired"}
 
 
-def test_before_its_end_a_batch_has_no_files(sdk):
-    batch = asked(sdk, jsonl(a_line("a")))
+def test_before_its_end_a_batch_has_no_files(sdk, queue, painter):
+    painter.works.clear()
+    batch = asked(sdk, jsonl(*(a_line(name) for name in "abc")))
+    failed, painted = queue.claim("group", 2)
+    queue.fail((failed.id, 1), "no")
+    painter.paint(painted)
+    batch = sdk.batches.retrieve(batch.id)
+    assert batch.status == "in_progress"
+    assert batch.request_counts.to_dict() == {"total": 3, "completed": 1, "failed": 1}
+    assert (batch.output_file_id, batch.error_file_id) == (None, None)
     for end in ("output", "errors"):
         with pytest.raises(openai.NotFoundError, match="before the batch has ended"):
             sdk.files.content(batch.id.replace("batch_", "file-") + f"-{end}")
