@@ -22,7 +22,14 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 from benchmarks.soaking.chaos import Chaos
-from benchmarks.soaking.checks import Watch, amiss, broken, changed_since, left_running
+from benchmarks.soaking.checks import (
+    Watch,
+    amiss,
+    broken,
+    changed_since,
+    left_running,
+    unmeasured,
+)
 from benchmarks.soaking.clients import POISON, Client, Notes, catalogue
 from benchmarks.soaking.stage import Stage
 from tests.e2e.server import Server, descendants, gone
@@ -69,6 +76,7 @@ def soak(folder: Path, arguments: argparse.Namespace, stack: ExitStack) -> list[
             if (why := broken(promise, solo))
         ]
         troubles += [f"task {task_id} changed" for task_id in changed_since(notes.promises, stage)]
+        troubles += [f"not measured: {name}" for name in unmeasured(stage)]
         family = descendants(stage.server.process.pid)
         if stage.finish() != 0 or not gone(family):
             troubles.append("the server did not end as it should")

@@ -1,5 +1,6 @@
 """What must hold when a soak is over: promises kept, pictures right, nothing left behind."""
 
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -10,10 +11,12 @@ from threading import Event
 from typing import Any
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.soaking.clients import POISON, Promise
 from benchmarks.soaking.stage import Stage
 
+METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 #: Reasons with which a task may fail that is not at fault.
 TRUE_REASONS = ("No space left on device", "The worker group went down 3 times")
 
@@ -53,6 +56,15 @@ def amiss(data: Path, temporary: Path, stage: Stage, promises: Sequence[Promise]
         found += [path.name for path in folder.iterdir()]
     # torch keeps what it compiled for the next time.
     return [name for name in found if "torchinductor" not in name]
+
+
+def unmeasured(stage: Stage) -> list[str]:
+    """Return the metrics that are documented and that a server lacks after all this."""
+    documented = re.findall(r"^\| `(hidream_\w+)`", METRICS.read_text(), re.MULTILINE)
+    families = text_string_to_metric_families(stage.server.client.get("/metrics").text)
+    # The parser takes the end off a counter's name.
+    found = {f.name + ("_total" if f.type == "counter" else "") for f in families if f.samples}
+    return sorted(set(documented) - found)
 
 
 def left_running(folder: Path) -> list[str]:
