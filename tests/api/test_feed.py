@@ -164,6 +164,24 @@ def test_a_reader_that_is_too_slow_is_sent_away_and_can_go_on_from_where_it_was(
     assert what(asyncio.run(follow()))[2:] == [f"step {step}" for step in range(1, 31)]
 
 
+def test_a_mistake_ends_the_streams_instead_of_leaving_them_silent(queue, feed, monkeypatch):
+    [task] = submit(queue, [params()])
+    after = queue.history.after
+
+    def failing(number, count, task_id=None, client=None):
+        if task_id is None:
+            raise OSError(5, "Input/output error")
+        return after(number, count, task_id, client)
+
+    monkeypatch.setattr(queue.history, "after", failing)
+
+    async def follow() -> list[Entry]:
+        async with asyncio.timeout(10):
+            return [entry async for entry in feed.follow(0, task_id=task.id)]
+
+    assert what(asyncio.run(follow())) == ["queued"]
+
+
 def test_a_feed_that_is_closed_has_told_all_that_was_written(queue, feed):
     [task] = submit(queue, [params()])
 

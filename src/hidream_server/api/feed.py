@@ -6,11 +6,14 @@ heard last misses nothing.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.store.history import Entry, History
+
+logger = logging.getLogger(__name__)
 
 #: The history is read so often even if nobody said that there is more, in seconds.
 _POLL_S = 1.0
@@ -110,9 +113,15 @@ class Feed:
 
     async def _read(self) -> None:
         while True:
-            # While the database is away nothing happens that could be told.
-            with contextlib.suppress(StoreUnavailableError):
+            try:
                 await self._carry()
+            except StoreUnavailableError:
+                # While the database is away nothing happens that could be told.
+                pass
+            except Exception:
+                logger.exception("What happened to tasks could not be read; streams begin anew")
+                for stream in list(self._streams):
+                    self._end(stream)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):
                     await self._more.wait()

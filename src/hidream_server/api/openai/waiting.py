@@ -12,6 +12,7 @@ from fastapi import Request
 from hidream_server.api.services import Services
 from hidream_server.errors import (
     StoppingError,
+    StoreUnavailableError,
     TaskCancelledError,
     TaskFailedError,
 )
@@ -30,8 +31,14 @@ async def unless_abandoned(services: Services, task_id: str, kept: bool) -> Asyn
     except BaseException as error:
         if not kept and not isinstance(error, TaskFailedError | TaskCancelledError):
             # Not awaited: whoever is cancelled may wait for nothing more.
-            asyncio.get_running_loop().run_in_executor(None, services.queue.cancel, task_id)
+            asyncio.get_running_loop().run_in_executor(None, _cancel, services, task_id)
         raise
+
+
+def _cancel(services: Services, task_id: str) -> None:
+    # While the database is away the task goes on; it is only painted for nobody.
+    with contextlib.suppress(StoreUnavailableError):
+        services.queue.cancel(task_id)
 
 
 async def completed(services: Services, request: Request, task_id: str) -> Task:
