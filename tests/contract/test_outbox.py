@@ -31,7 +31,9 @@ def outbox(database: Database) -> Outbox:
     return Outbox(database)
 
 
-def queued(store: TaskStore, url: str | None = URL, client: str = "anna") -> Task:
+def queued(
+    store: TaskStore, url: str | None = URL, client: str = "anna", key: str | None = None
+) -> Task:
     task = Task(
         id=str(uuid4()),
         state=TaskState.QUEUED,
@@ -40,12 +42,12 @@ def queued(store: TaskStore, url: str | None = URL, client: str = "anna") -> Tas
         created_at=1.0,
         webhook_url=url,
     )
-    store.insert([task])
+    store.insert([task], key)
     return task
 
 
-def running(store: TaskStore, url: str | None = URL) -> Task:
-    task = queued(store, url)
+def running(store: TaskStore, url: str | None = URL, key: str | None = None) -> Task:
+    task = queued(store, url, key=key)
     store.claim("g", 1, 2.5, LEASE_S)
     return task
 
@@ -94,6 +96,11 @@ def test_a_completed_task_is_told_with_all_that_a_receiver_needs(store, outbox):
         (lambda store, id: store.fail((id, 1), 9.0, "no \0disk"), "failed", "no disk"),
         (lambda store, id: store.cancel(id, 9.0), "cancelled", ""),
         (
+            lambda store, _id: store.cancel_request("anna", "mine", 9.0, lambda _: None),
+            "cancelled",
+            "",
+        ),
+        (
             lambda store, _id: store.end_overdue(TaskState.PROCESSING, 9.0, 5.0, "too long"),
             "failed",
             "too long",
@@ -101,7 +108,7 @@ def test_a_completed_task_is_told_with_all_that_a_receiver_needs(store, outbox):
     ],
 )
 def test_every_other_end_of_a_running_task_is_told(store, outbox, end, what, error):
-    task = running(store)
+    task = running(store, key="mine")
     assert end(store, task.id)
     [delivery] = claimed(outbox, 9.0)
     assert (delivery.task_id, delivery.what, delivery.created_at) == (task.id, what, 9.0)

@@ -45,6 +45,8 @@ from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.batches import BatchStore
+from hidream_server.store.files import FileStore
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
@@ -129,6 +131,8 @@ class Stage:
             keyring=Keyring(KeyStore(self.database)),
             signer=LinkSigner(b"a secret", 3600.0),
             metrics=self.metrics,
+            files=FileStore(self.database),
+            batches=BatchStore(self.database),
         )
         self.client = TestClient(create_app(services), raise_server_exceptions=False)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hidream_server.observer import Observer
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue, draw_seed
 from hidream_server.scheduling.policy import AGEING
@@ -186,6 +187,22 @@ def test_a_cancelled_task_is_told_once_to_all_who_listen(queue, clock):
     assert heard == [waiting.id, running.id]
     assert queue.counts()[TaskState.CANCELLED] == 2
     assert not queue.cancel("nobody")
+
+
+def test_a_cancelled_request_is_told_as_its_tasks_are(queue, monkeypatch):
+    class Ends(Observer):
+        def cancelled(self, task_id: str) -> None:
+            observed.append(task_id)
+
+    observed: list[str] = []
+    heard: list[str] = []
+    monkeypatch.setattr(queue, "_observer", Ends())
+    queue.on_end(heard.append)
+    tasks = queue.submit(queue.draft([params()] * 2, "anna"), "mine")
+    submit(queue, [params()], "anna")
+    assert queue.cancel_request("anna", "mine", lambda _: None) == 2
+    assert sorted(heard) == sorted(observed) == sorted(task.id for task in tasks)
+    assert queue.counts()[TaskState.QUEUED] == 1
 
 
 # Estimates: a guided image of 512x512 takes a second for each of its four steps

@@ -151,10 +151,7 @@ class TaskQueue:
         """Cancel a task that has not ended; False if it has, or never was."""
         if not self._store.cancel(task_id, self._clock()):
             return False
-        with log_context(task=task_id):
-            logger.info("Task cancelled")
-        self._observer.cancelled(task_id)
-        self._tell_end(task_id)
+        self._tell_cancelled(task_id)
         return True
 
     def cancel_request(self, client: str, key: str, along: Along) -> int:
@@ -164,9 +161,7 @@ class TaskQueue:
         """
         cancelled = self._store.cancel_request(client, key, self._clock(), along)
         for task_id in cancelled:
-            with log_context(task=task_id):
-                logger.info("Task cancelled")
-            self._tell_end(task_id)
+            self._tell_cancelled(task_id)
         return len(cancelled)
 
     def end_overdue(self, queued_s: float, running_s: float) -> int:
@@ -185,6 +180,12 @@ class TaskQueue:
             self._observer.failed(task_id, EndReason.TIMEOUT)
             self._tell_end(task_id)
         return len(ended)
+
+    def _tell_cancelled(self, task_id: str) -> None:
+        with log_context(task=task_id):
+            logger.info("Task cancelled")
+        self._observer.cancelled(task_id)
+        self._tell_end(task_id)
 
     def _tell_end(self, task_id: str) -> None:
         for listener in self._end_listeners:

@@ -182,12 +182,7 @@ class TaskStore(TaskReader):
         statement = transition(TaskState.CANCELLED, completed_at=now).where(
             tasks.c.client == client, tasks.c.request_key == key
         )
-        with self._writing() as connection:
-            rows = connection.execute(statement.returning(tasks.c.id, tasks.c.client)).all()
-            write(connection, rows, Happened.CANCELLED, now)
-            if rows:
-                along(connection)
-        return [row.id for row in rows]
+        return self._move(statement, Happened.CANCELLED, now, along)
 
     def release(self, claim: Claim, now: float, crashed: bool, reason: str) -> bool:
         """Hand a running task back to the queue; False if it was fenced off."""
@@ -225,12 +220,21 @@ class TaskStore(TaskReader):
             write(connection, rows, Happened.DELETED, now)
         return to_task(rows[0]) if rows else None
 
-    def _move(self, statement: Update, what: Happened, now: float, **about: Any) -> list[str]:
-        """Move tasks and write it down; return their ids."""
+    def _move(
+        self,
+        statement: Update,
+        what: Happened,
+        now: float,
+        along: Along = lambda _connection: None,
+        **about: Any,
+    ) -> list[str]:
+        """Move tasks and write it down, and do `along` if there are any; return their ids."""
         with self._writing() as connection:
             rows = connection.execute(statement.returning(*tasks.c)).all()
             write(connection, rows, what, now, about)
             announce(connection, rows, now)
+            if rows:
+                along(connection)
         return [row.id for row in rows]
 
     @contextmanager
