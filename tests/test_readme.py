@@ -9,7 +9,8 @@ import pytest
 from hidream_server.api import events, health, images, listing, metrics, tasks
 from hidream_server.api.errors import status_of
 from hidream_server.api.limits import Limits
-from hidream_server.api.openai import batches, files
+from hidream_server.api.openai import batches, files, models
+from hidream_server.api.openai import images as openai_images
 from hidream_server.api.schemas import GenerationRequest
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import HiDreamError, RequestError, StoreUnavailableError
@@ -54,13 +55,30 @@ def test_the_meaning_of_every_option_is_its_help() -> None:
     assert meanings == {quoted(option.flags): option.help for option in options()}
 
 
+OURS = (events, health, images, listing, metrics, tasks)
+
+
 def test_the_routes_table_is_the_code(readme: str) -> None:
     documented = {
-        row[0].strip("`") for row in rows(readme) if re.match(r"`(GET|POST|DELETE) ", row[0])
+        route.strip("`")
+        for row in rows(readme)
+        if re.match(r"`(GET|POST|DELETE) ", row[0])
+        for route in row[0].split(", ")
     }
     declared = {
-        f"{method} {route.path}"
-        for module in (events, health, images, listing, metrics, tasks, files, batches)
+        f"{method} {route.path_format}"
+        for module in (
+            events,
+            health,
+            images,
+            listing,
+            metrics,
+            tasks,
+            files,
+            batches,
+            openai_images,
+            models,
+        )
         for route in module.router.routes
         for method in route.methods
     }

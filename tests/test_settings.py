@@ -60,6 +60,7 @@ TEXTS = {
     "keep_pictures_gb": "1.5",
     "keep_tasks_days": "1.5",
     "link_lifetime_s": "60",
+    "max_files_mb": "16",
     "model_aliases": "gpt-image-1,dall-e-3",
     "webhook_allow_private": "true",
     "drain_timeout_s": "0",

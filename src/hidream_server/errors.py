@@ -149,6 +149,10 @@ class NotSupportedError(RequestError):
     """This is not supported by the model."""
 
 
+class FilesFullError(RequestError):
+    """You have as many files uploaded as you may; delete some."""
+
+
 class TaskNotFoundError(RequestError):
     """There is no task with this id."""
 

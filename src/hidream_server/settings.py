@@ -196,6 +196,9 @@ class Settings(BaseModel):
         "how long a link to a picture opens it without a key, where there are keys, in seconds",
         gt=0,
     )
+    max_files_mb: int = _option(
+        256, "most room for the uploaded files of one client, in MiB; 0 for no bound", ge=0
+    )
     max_inference_steps: int = _option(200, "most denoising steps of a task", ge=1)
     max_guidance_scale: float = _option(30.0, "largest guidance scale", ge=1)
     max_images_per_prompt: int = _option(8, "most images of a task", ge=1)

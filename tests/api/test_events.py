@@ -29,6 +29,10 @@ def parse(text: str) -> list[dict[str, Any]]:
     return found
 
 
+async def always() -> bool:
+    return True
+
+
 def get(client, task, last: int | None = None):
     headers = {} if last is None else {"Last-Event-ID": str(last)}
     return client.get(f"/tasks/{task.id}/events", headers=headers)
@@ -70,13 +74,15 @@ def test_of_a_task_that_ended_long_ago_the_end_is_told(client, queue, completed)
     queue.history.forget(task.completed_at + HISTORY_S)
     [told] = parse(get(client, task).text)
     assert told["event"] == "completed"
-    assert told["data"] == client.get(f"/status/{task.id}").json()
-    assert "id" not in told
+    status = client.get(f"/status/{task.id}").json()
+    assert told["data"] == status | {"at": told["data"]["at"], "pictures": 1}
+    assert get(client, task, int(told["id"])).status_code == 204
 
 
 @pytest.mark.parametrize("path", ["/events", "/tasks/{}/events"])
-def test_what_is_no_event_id_is_refused(client, running, path):
-    headers = {"Last-Event-ID": "yesterday"}
+@pytest.mark.parametrize("wrong", ["yesterday", "-1", "1" + "0" * 20])
+def test_what_is_no_event_id_is_refused(client, running, path, wrong):
+    headers = {"Last-Event-ID": wrong}
     response = client.get(path.format(running().id), headers=headers)
     assert problem_of(response)["field"] == "last-event-id"
 
@@ -161,13 +167,70 @@ def test_a_stream_on_which_nothing_happens_gives_signs_of_life():
         await asyncio.Event().wait()
 
     async def answer() -> list[bytes]:
-        response = stream(events(), heartbeat_s=0.01)
+        response = stream(events(), always, heartbeat_s=0.01)
         async with aclosing(response.body_iterator) as coming:
             return [await anext(coming) for _ in range(3)]
 
     first, *rest = asyncio.run(answer())
     assert first.decode() == 'event: one\ndata: {"text": "红"}\nid: 1\n\n'
     assert all(part.startswith(b":") and part.endswith(b"\n\n") for part in rest)
+
+
+def test_a_stream_ends_when_its_reader_is_no_longer_allowed():
+    allowed = [True, True, False]
+
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        while True:
+            yield ServerSentEvent(comment="news")
+            await asyncio.sleep(0)
+
+    async def may_go_on() -> bool:
+        return allowed.pop(0)
+
+    async def answer() -> None:
+        response = stream(events(), may_go_on, heartbeat_s=0.0)
+        assert len([part async for part in response.body_iterator]) == 2
+
+    asyncio.run(answer())
+
+
+def test_one_who_leaves_a_stream_leaves_no_trace(app, queue, caplog):
+    """The framework cancels what it has, at every wait again, until it has ended."""
+    [task] = submit(queue, [params()])
+
+    async def visit() -> list[str]:
+        gone, sent = asyncio.Event(), []
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message["type"])
+            if message["type"] == "http.response.body":
+                gone.set()
+
+        path = f"/tasks/{task.id}/events"
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"testserver")],
+            "server": ("testserver", 80),
+            "client": ("client", 1),
+        }
+        async with asyncio.timeout(10):
+            await app(scope, receive, send)
+        return sent
+
+    assert asyncio.run(visit())[0] == "http.response.start"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_source_is_left_in_order_when_its_reader_goes():

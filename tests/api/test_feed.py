@@ -119,9 +119,9 @@ def test_one_reader_serves_many_streams_and_stops_with_the_last(queue, feed, mon
     reads = []
     after = queue.history.after
 
-    def counted(number, count, task_id=None, client=None):
+    def counted(number, count, task_id=None, client=None, settled=False):
         reads.append(task_id)
-        return after(number, count, task_id, client)
+        return after(number, count, task_id, client, settled)
 
     monkeypatch.setattr(queue.history, "after", counted)
 
@@ -168,10 +168,10 @@ def test_a_mistake_ends_the_streams_instead_of_leaving_them_silent(queue, feed, 
     [task] = submit(queue, [params()])
     after = queue.history.after
 
-    def failing(number, count, task_id=None, client=None):
+    def failing(number, count, task_id=None, client=None, settled=False):
         if task_id is None:
             raise OSError(5, "Input/output error")
-        return after(number, count, task_id, client)
+        return after(number, count, task_id, client, settled)
 
     monkeypatch.setattr(queue.history, "after", failing)
 
@@ -195,15 +195,27 @@ def test_a_feed_that_is_closed_has_told_all_that_was_written(queue, feed):
     assert what(asyncio.run(follow())) == ["queued", "cancelled"]
 
 
+def test_who_comes_after_the_end_of_a_feed_is_not_kept(queue, feed):
+    [task] = submit(queue, [params()])
+
+    async def follow() -> list[Entry]:
+        await feed.close()
+        async with asyncio.timeout(10):
+            await feed.ended(task.id)
+            return [entry async for entry in feed.follow(0, task_id=task.id)]
+
+    assert asyncio.run(follow()) == []
+
+
 def test_a_database_that_is_away_ends_no_stream(queue, feed, monkeypatch):
     [task] = submit(queue, [params()])
     monkeypatch.setattr(feeds, "_POLL_S", 0.001)
     after, away = queue.history.after, [StoreUnavailableError()] * 3
 
-    def failing(number, count, task_id=None, client=None):
+    def failing(number, count, task_id=None, client=None, settled=False):
         if task_id is None and away:
             raise away.pop()
-        return after(number, count, task_id, client)
+        return after(number, count, task_id, client, settled)
 
     monkeypatch.setattr(queue.history, "after", failing)
 

@@ -269,6 +269,41 @@ def test_a_link_is_good_for_its_lifetime():
     assert not signer.holds("/images/a.png", expires, signature)
 
 
+def test_a_link_opens_the_image_that_it_names_and_no_other(client, running, anna, services, queue):
+    headers = anna.headers
+    body = BODY | {"num_images_per_prompt": 2, "num_previews": 1}
+    task_id = client.post("/submit", json=body, headers=headers).json()["task_id"]
+    for index in range(2):
+        services.previews.put(f"{task_id}_{index}", b"preview %d" % index)
+    link = f"/preview/{task_id}?image_index=0"
+    link += "&" + services.signer.query(link)
+    assert client.get(link).content == b"preview 0"
+    for other in (f"{link}&image_index=1", link.replace("index=0", "index=1&image_index=0")):
+        answer = client.get(other)
+        assert answer.status_code == 401 or answer.content == b"preview 0"
+
+
+def test_the_id_of_anothers_task_is_taken(client, anna, ben):
+    named = BODY | {"task_id": "3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11"}
+    assert client.post("/submit", json=named, headers=anna.headers).status_code == 200
+    assert client.post("/submit", json=named, headers=anna.headers).status_code == 200
+    refused = client.post("/submit", json=named, headers=ben.headers)
+    assert error_of(refused, 422)["code"] == "request_reused"
+
+
+def test_a_task_that_is_deleted_counts_for_the_minute_all_the_same(client, bearer):
+    headers = bearer(max_images_per_minute=1).headers
+    task_id = client.post("/submit", json=BODY, headers=headers).json()["task_id"]
+    assert client.delete(f"/tasks/{task_id}", headers=headers).status_code == 204
+    refused = client.post("/submit", json=BODY, headers=headers)
+    assert error_of(refused, 429)["code"] == "rate_limited"
+
+
+def test_what_is_no_signature_is_none(client, done, anna):
+    query = "expires=99999999999&signature=%C3%A9"
+    assert error_of(client.get(f"/images/{done}_1_0.png?{query}"), 401)
+
+
 @pytest.mark.parametrize("expires", ["", "-1", "1e99", "٣", "9" * 400])
 def test_a_link_that_was_made_up_is_none(client, done, anna, expires):
     query = {"expires": expires, "signature": "0" * 32}

@@ -73,6 +73,8 @@ def test_only_tasks_of_a_time(client):
         ("limit", 101),
         ("status", "lost"),
         ("cursor", "x"),
+        ("cursor", 10**20),
+        ("prompt", "a\0b"),
         ("created_after", "yesterday"),
         ("created_after", "2026-01-01T00:00:00"),
     ],

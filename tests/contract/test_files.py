@@ -2,6 +2,7 @@
 
 import pytest
 
+from hidream_server.errors import FilesFullError
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore, StoredFile
 from hidream_server.store.paging import Page
@@ -34,6 +35,20 @@ def test_a_file_is_found_as_it_was_kept(files: FileStore):
     assert files.content("file-a") == content
     assert files.find("file-b") is None
     assert files.content("file-b") is None
+
+
+def test_a_client_has_room_for_so_many_bytes_and_others_have_their_own(files: FileStore):
+    files.add(a_file("a"), b"123", 5)
+    with pytest.raises(FilesFullError):
+        files.add(a_file("b"), b"123", 5)
+    files.add(a_file("c", client="ben"), b"123", 5)
+    assert files.delete("file-a")
+    files.add(a_file("b"), b"123", 5)
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800", "图"])
+def test_what_is_no_id_is_no_files(files: FileStore, name: str):
+    assert files.find(name) is None
 
 
 def test_an_empty_file_is_a_file(files: FileStore):

@@ -50,7 +50,7 @@ def test_a_whole_life(store: TaskStore):
     assert store.delete(task.id, 8.0).pictures == ("a.png",)
     step = [("step", {"step": n, "steps": 4}) for n in range(5)]
     assert told(store) == [
-        ("queued", {}),
+        ("queued", {"images": 1}),
         ("started", {"attempt": 1}),
         *(step[1], step[2], ("preview", {"image_index": 0})),
         ("queued", {"reason": "rank 0 left"}),
@@ -167,10 +167,13 @@ def test_numbers_never_appear_behind_one_that_was_read(
     with ThreadPoolExecutor(3) as pool:
         writers = [pool.submit(write, store) for store in stores[1:]]
         while not all(writer.done() for writer in writers):
-            seen += [e.number for e in stores[0].history.after(seen[-1] if seen else 0, 1000)]
+            seen += [
+                e.number
+                for e in stores[0].history.after(seen[-1] if seen else 0, 1000, settled=True)
+            ]
         for writer in writers:
             writer.result()
-    seen += [e.number for e in stores[0].history.after(seen[-1] if seen else 0, 1000)]
+    seen += [e.number for e in stores[0].history.after(seen[-1] if seen else 0, 1000, settled=True)]
     assert seen == [entry.number for entry in stores[0].history.after(0, 1000)]
     assert len(seen) == 3 * 25 * 2
     assert stores[0].history.after(0, 1)[0].what is Happened.QUEUED

@@ -8,7 +8,8 @@ import pytest
 
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
-from hidream_server.ipc.messages import ImageDone, StepDone, TaskBegun
+from hidream_server.errors import StoreUnavailableError
+from hidream_server.ipc.messages import ImageDone, Preview, StepDone, TaskBegun
 from hidream_server.observer import EndReason, Observer
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.keyed_files import KeyedFiles
@@ -52,6 +53,26 @@ def stage(tmp_path: Path, listener: Listener):
         running.add(task)
     yield running, tasks, queue, clock
     database.dispose()
+
+
+def test_a_preview_that_could_not_be_told_of_is_told_of_later(stage, monkeypatch):
+    running, (task, _), queue, clock = stage
+    beat, away = queue.beat, [StoreUnavailableError()]
+
+    def failing_once(steps, previews=()):
+        if away:
+            raise away.pop()
+        return beat(steps, previews)
+
+    monkeypatch.setattr(queue, "beat", failing_once)
+    who = {"task_id": task.id, "attempt": 1}
+    asyncio.run(running.record(Preview(**who, image_index=0, data=b"png")))
+    asyncio.run(running.beat())
+    clock.now += 1.0
+    asyncio.run(running.record(StepDone(**who, steps_done=1)))
+    asyncio.run(running.beat())
+    told = [entry.what for entry in queue.history.after(0, 100, task.id)]
+    assert told.count("preview") == told.count("step") == 1
 
 
 def test_a_task_that_waits_on_hand_keeps_its_lease_while_another_steps(stage):

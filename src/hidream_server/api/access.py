@@ -1,5 +1,6 @@
 """Who asks, and what of all there is they may see."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -45,6 +46,15 @@ async def _caller(request: Request) -> Caller:
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+async def _still_allowed(request: Request) -> Callable[[], Awaitable[bool]]:
+    check: Callable[[], Awaitable[bool]] = request.state.is_still_allowed
+    return check
+
+
+#: Asks whether the caller would be let in now, too; for answers that take long.
+StillAllowedDep = Annotated[Callable[[], Awaitable[bool]], Depends(_still_allowed)]
 
 
 async def _followed(task_id: str, caller: CallerDep, following: FollowingDep) -> Followed:

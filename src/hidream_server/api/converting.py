@@ -22,8 +22,10 @@ class Converting:
         self, path: Path, to: Format, compression: int | None, field: str = "output_compression"
     ) -> bytes:
         """Return the picture in this file in another format; see `formats.convert`."""
-        png = await asyncio.to_thread(path.read_bytes)
-        return await self.convert_bytes(png, to, compression, field)
+        async with self._slots:
+            return await asyncio.to_thread(
+                lambda: convert(path.read_bytes(), to, compression, field)
+            )
 
     async def convert_bytes(
         self, png: bytes, to: Format, compression: int | None, field: str = "output_compression"

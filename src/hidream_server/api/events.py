@@ -10,15 +10,15 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import ServerSentEvent
 
-from hidream_server.api.access import CallerDep, FollowedDep
+from hidream_server.api.access import CallerDep, FollowedDep, StillAllowedDep
 from hidream_server.api.feed import Feed
 from hidream_server.api.following import Followed, Following
 from hidream_server.api.links import Links
 from hidream_server.api.schemas import StatusAnswer, tenths
 from hidream_server.api.services import LinksDep, Services, ServicesDep
 from hidream_server.api.streaming import stream, with_silences
-from hidream_server.errors import TaskNotFoundError
-from hidream_server.store.history import Entry, Happened
+from hidream_server.errors import StoreUnavailableError, TaskNotFoundError
+from hidream_server.store.history import MAX_NUMBER, Entry, Happened
 from hidream_server.task import TaskState
 
 router = APIRouter(tags=["events"])
@@ -32,7 +32,11 @@ _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream
 
 LastEventId = Annotated[
     int | None,
-    Header(description="The id of the last event you have; those after it are sent first.", ge=0),
+    Header(
+        description="The id of the last event you have; those after it are sent first.",
+        ge=0,
+        le=MAX_NUMBER,
+    ),
 ]
 
 
@@ -41,6 +45,7 @@ async def task_events(
     followed: FollowedDep,
     links: LinksDep,
     services: ServicesDep,
+    still_allowed: StillAllowedDep,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Stream what happens to a task, from its submission to its end.
@@ -54,7 +59,7 @@ async def task_events(
         if not past and last_event_id is not None:
             return Response(status_code=204)
     told = _Told(services, links)
-    return stream(_of_task(told, followed, after))
+    return stream(_of_task(told, followed, after), still_allowed)
 
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
@@ -62,11 +67,12 @@ async def all_events(
     caller: CallerDep,
     links: LinksDep,
     services: ServicesDep,
+    still_allowed: StillAllowedDep,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Stream what happens to all tasks that you may see, from now on or from the last event on."""
     told = _Told(services, links)
-    return stream(_of_all(told, last_event_id, caller.sees_only))
+    return stream(_of_all(told, last_event_id, caller.sees_only), still_allowed)
 
 
 async def _of_all(
@@ -86,7 +92,7 @@ async def _of_task(
     task_id, place = followed.task.id, None
     if not followed.task.state.is_open and not await told.has_past(task_id):
         # It ended so long ago that only the end itself is known.
-        yield ServerSentEvent(event=followed.task.state, data=told.status(followed))
+        yield told.end(followed)
         return
     async with (
         aclosing(told.feed.follow(after, task_id=task_id)) as entries,
@@ -100,7 +106,11 @@ async def _of_task(
                     return
                 place = event.data.get("queue_position")
             elif place is not None:
-                now = await told.following.look(task_id)
+                try:
+                    now = await told.following.look(task_id)
+                except (StoreUnavailableError, TaskNotFoundError):
+                    # The stream outlives the first, and is told of the second.
+                    continue
                 if now.position is not None and now.position != place:
                     place = now.position
                     yield ServerSentEvent(event=Happened.QUEUED, data=_waiting(now))
@@ -124,7 +134,7 @@ class _Told:
     async def event(self, entry: Entry) -> ServerSentEvent:
         data = {
             "task_id": entry.task_id,
-            "at": datetime.fromtimestamp(entry.at, UTC).isoformat(),
+            "at": _utc(entry.at),
             **entry.about,
         }
         return ServerSentEvent(
@@ -140,14 +150,24 @@ class _Told:
             return {}
         try:
             followed = await self.following.look(entry.task_id)
-        except TaskNotFoundError:
+        except (StoreUnavailableError, TaskNotFoundError):
             return {}
         if entry.what is Happened.COMPLETED:
             return self.status(followed)
         return _waiting(followed) if followed.task.state is TaskState.QUEUED else {}
 
+    def end(self, followed: Followed) -> ServerSentEvent:
+        """Return the end of a task of which nothing else is known; whoever has it has all."""
+        task = followed.task
+        data = {"at": _utc(task.completed_at or 0.0), "pictures": len(task.pictures)}
+        return ServerSentEvent(event=task.state, id="0", data=self.status(followed) | data)
+
     def status(self, followed: Followed) -> dict[str, Any]:
         return StatusAnswer.of(followed, self._links).model_dump(mode="json")
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _waiting(followed: Followed) -> dict[str, Any]:

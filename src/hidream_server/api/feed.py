@@ -7,7 +7,7 @@ heard last misses nothing.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from hidream_server.errors import StoreUnavailableError
@@ -23,7 +23,9 @@ _AT_ONCE, _MOST_WAITING = 500, 5000
 
 @dataclass(eq=False, slots=True)
 class _Stream:
-    wants: Callable[[Entry], bool]
+    #: Whose entries it carries; None: all.
+    task_id: str | None
+    client: str | None
     waiting: asyncio.Queue[Entry | None] = field(default_factory=asyncio.Queue)
 
 
@@ -50,10 +52,10 @@ class Feed:
         First what happened after that number, if one is given; ends when the feed is closed, or
         when the reader is too slow.
         """
-        stream = _Stream(
-            lambda entry: task_id in (None, entry.task_id) and client in (None, entry.client)
-        )
+        stream = _Stream(task_id, client)
         async with self._carried(stream):
+            if self.closed:
+                return
             number = self._number
             if after is not None:
                 async for entry in self._past(after, number, task_id, client):
@@ -62,11 +64,21 @@ class Feed:
                 yield entry_or_end
 
     async def ended(self, task_id: str) -> None:
-        """Wait until a task has ended, or the feed."""
-        async with contextlib.aclosing(self.follow(0, task_id=task_id)) as entries:
-            async for entry in entries:
-                if entry.what.is_end:
-                    return
+        """Wait until a task has ended, or the feed is closed."""
+        async with contextlib.aclosing(self.to_the_end(task_id)) as entries:
+            async for _ in entries:
+                pass
+
+    async def to_the_end(self, task_id: str) -> AsyncGenerator[Entry]:
+        """Yield all that happens to a task until it has ended, or the feed is closed."""
+        number = 0
+        while not self.closed:
+            async with contextlib.aclosing(self.follow(number, task_id=task_id)) as entries:
+                async for entry in entries:
+                    number = entry.number
+                    yield entry
+                    if entry.what.is_end:
+                        return
 
     async def close(self) -> None:
         """Carry what has been written, then end all streams."""
@@ -81,7 +93,7 @@ class Feed:
     async def _carried(self, stream: _Stream) -> AsyncGenerator[None]:
         """Have all that happens from now on put into a stream."""
         async with self._starting:
-            if self._reading is None or self._reading.done():
+            if not self.closed and (self._reading is None or self._reading.done()):
                 self._loop = asyncio.get_running_loop()
                 self._number = await asyncio.to_thread(self._history.last_number)
                 self._reading = asyncio.create_task(self._read())
@@ -129,13 +141,21 @@ class Feed:
 
     async def _carry(self) -> None:
         """Put what is new into the streams that want it."""
-        while entries := await asyncio.to_thread(self._history.after, self._number, _AT_ONCE):
+        while entries := await asyncio.to_thread(
+            self._history.after, self._number, _AT_ONCE, settled=True
+        ):
+            by_task: dict[str | None, list[_Stream]] = {}
+            for stream in self._streams:
+                by_task.setdefault(stream.task_id, []).append(stream)
             for entry in entries:
-                for stream in [stream for stream in self._streams if stream.wants(entry)]:
-                    self._put(stream, entry)
+                for stream in (*by_task.get(entry.task_id, ()), *by_task.get(None, ())):
+                    if stream.client in (None, entry.client):
+                        self._put(stream, entry)
             self._number = entries[-1].number
 
     def _put(self, stream: _Stream, entry: Entry) -> None:
+        if stream not in self._streams:
+            return
         if stream.waiting.qsize() < _MOST_WAITING:
             stream.waiting.put_nowait(entry)
         else:

@@ -3,7 +3,7 @@
 Knows who asks; what they may see of tasks is the routes' business.
 """
 
-from urllib.parse import parse_qs
+from functools import partial
 
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,7 +12,12 @@ from hidream_server.api.access import ANYBODY, Caller
 from hidream_server.api.errors import answer
 from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.paths import route_path
-from hidream_server.errors import ForbiddenError, HiDreamError, UnauthorizedError
+from hidream_server.errors import (
+    ForbiddenError,
+    HiDreamError,
+    StoreUnavailableError,
+    UnauthorizedError,
+)
 from hidream_server.keys import Scope as KeyScope
 
 #: Answered without a key, whatever happens to the database.
@@ -36,10 +41,20 @@ class Gate:
             request = Request(scope)
             try:
                 request.state.caller = await self._caller(request)
+                request.state.is_still_allowed = partial(self._is_still_allowed, request)
             except HiDreamError as error:
                 await answer(request, error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _is_still_allowed(self, request: Request) -> bool:
+        """Tell whether who was let in would be let in now; for answers that take long."""
+        try:
+            return bool(await self._caller(request) == request.state.caller)
+        except StoreUnavailableError:
+            return True
+        except HiDreamError:
+            return False
 
     async def _caller(self, request: Request) -> Caller:
         path = route_path(request.scope)
@@ -59,15 +74,12 @@ class Gate:
     def _is_signed(self, request: Request, path: str) -> bool:
         if not path.startswith(_SIGNED):
             return False
-        query = parse_qs(request.url.query)
-        expires, signature = query.pop("expires", [""])[0], query.pop("signature", [""])[0]
-        return self._signer.holds(_signed_part(path, query), expires, signature)
-
-
-def _signed_part(path: str, query: dict[str, list[str]]) -> str:
-    """Return what of an address is signed: which picture, not how it is to be encoded."""
-    index = query.get("image_index", [""])[0]
-    return f"{path}?image_index={index}" if index else path
+        # As the routes read it: of a name that comes twice the last counts.
+        query = request.query_params
+        index = query.get("image_index", "")
+        # Which picture is signed, not how it is to be encoded.
+        signed = f"{path}?image_index={index}" if index else path
+        return self._signer.holds(signed, query.get("expires", ""), query.get("signature", ""))
 
 
 def _key_text(request: Request) -> str:

@@ -64,8 +64,9 @@ class Keyring:
             except StoreUnavailableError:
                 if known is None:
                     raise
-            else:
-                known = self._known[name] = _Known(found, self._clock())
+                # Not again for each request: to find out may take seconds.
+                found = known.key
+            known = self._known[name] = _Known(found, self._clock())
         return known.key
 
 
@@ -86,7 +87,8 @@ class LinkSigner:
 
     def holds(self, path: str, expires: str, signature: str) -> bool:
         """Tell whether a query is of this path, and still good."""
-        good = hmac.compare_digest(self._signature(path, expires), signature)
+        expected = self._signature(path, expires)
+        good = hmac.compare_digest(expected.encode(), signature.encode())
         return good and expires.isdecimal() and int(expires) > self._clock()
 
     def _signature(self, path: str, expires: str) -> str:

@@ -9,12 +9,15 @@ from pydantic import AwareDatetime
 
 from hidream_server.api.access import CallerDep
 from hidream_server.api.following import Followed
-from hidream_server.api.schemas import StatusAnswer, TaskList
+from hidream_server.api.schemas import StatusAnswer, TaskList, Text
 from hidream_server.api.services import LinksDep, Services, ServicesDep
 from hidream_server.store.reading import Wanted
 from hidream_server.task import TaskState
 
 router = APIRouter(tags=["tasks"])
+
+#: No database counts further.
+_MAX_CURSOR = 2**63 - 1
 
 
 @router.get("/tasks")
@@ -24,13 +27,14 @@ async def list_tasks(
     services: ServicesDep,
     status: Annotated[TaskState | None, Query(description="Only tasks in this state.")] = None,
     prompt: Annotated[
-        str | None, Query(description="Only tasks with these words in their prompt.")
+        Text | None, Query(description="Only tasks with these words in their prompt.")
     ] = None,
     created_after: Annotated[AwareDatetime | None, Query(description="Included.")] = None,
     created_before: Annotated[AwareDatetime | None, Query(description="Excluded.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[
-        int | None, Query(description="What the page before gave as next_cursor.", ge=0)
+        int | None,
+        Query(description="What the page before gave as next_cursor.", ge=0, le=_MAX_CURSOR),
     ] = None,
 ) -> TaskList:
     """List the tasks that you may see, the latest first."""

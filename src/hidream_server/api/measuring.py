@@ -59,8 +59,15 @@ class Measuring:
         route = scope.get("route")
         template = route.path_format if isinstance(route, APIRoute) else _OTHER
         self._metrics.http.answered(method, template, status, seconds)
-        if method == "POST" and template in SUBMISSIONS and status >= 400:
-            self._metrics.tasks.refused(scope.get("state", {}).get("error_code", "internal"))
+        state = scope.get("state", {})
+        refused = status >= 400 and not state.get("accepted", False)
+        if method == "POST" and template in SUBMISSIONS and refused:
+            self._metrics.tasks.refused(state.get("error_code", "internal"))
+
+
+def note_accepted(request: Request) -> None:
+    """Let the metrics know that a submission was accepted, whatever is answered in the end."""
+    request.state.accepted = True
 
 
 def note_error(request: Request, code: str) -> None:

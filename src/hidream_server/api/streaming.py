@@ -5,10 +5,12 @@ Knows nothing of what is sent.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+import anyio
 from fastapi.responses import StreamingResponse
 from fastapi.sse import ServerSentEvent, format_sse_event
 
@@ -21,11 +23,16 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def stream(
-    events: AsyncGenerator[ServerSentEvent], heartbeat_s: float = _HEARTBEAT_S
+    events: AsyncGenerator[ServerSentEvent],
+    may_go_on: Callable[[], Awaitable[bool]],
+    heartbeat_s: float = _HEARTBEAT_S,
 ) -> StreamingResponse:
-    """Answer with events as they come, and a comment whenever none came for so long."""
+    """Answer with events as they come, and a comment whenever none came for so long.
+
+    As often it is asked whether the stream may go on.
+    """
     return StreamingResponse(
-        _encoded(events, heartbeat_s), media_type="text/event-stream", headers=_HEADERS
+        _encoded(events, may_go_on, heartbeat_s), media_type="text/event-stream", headers=_HEADERS
     )
 
 
@@ -48,15 +55,24 @@ async def with_silences(source: AsyncIterator[_T], silence_s: float) -> AsyncGen
     finally:
         if coming is not None:
             coming.cancel()
-            # Until it has left the source nobody else may close that.
-            await asyncio.wait({coming})
+            # Until it has left the source nobody else may close that; and whoever is cancelled by
+            # the framework is so again at every wait.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({coming})
 
 
 async def _encoded(
-    events: AsyncGenerator[ServerSentEvent], heartbeat_s: float
+    events: AsyncGenerator[ServerSentEvent],
+    may_go_on: Callable[[], Awaitable[bool]],
+    heartbeat_s: float,
 ) -> AsyncGenerator[bytes]:
+    asked_at = time.monotonic()
     async with aclosing(events), aclosing(with_silences(events, heartbeat_s)) as coming:
         async for event in coming:
+            if time.monotonic() - asked_at >= heartbeat_s:
+                if not await may_go_on():
+                    return
+                asked_at = time.monotonic()
             yield _encode(event or ServerSentEvent(comment="still here"))
 
 

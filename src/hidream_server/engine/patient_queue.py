@@ -60,12 +60,12 @@ class PatientQueue:
 
     async def beat(
         self, steps_done: Mapping[Claim, int], previews: Sequence[tuple[Claim, int]] = ()
-    ) -> set[Claim]:
-        """Keep claims; return those that are known to be lost."""
+    ) -> set[Claim] | None:
+        """Keep claims; return those that are lost, None while the database is away."""
         try:
             return await asyncio.to_thread(self._queue.beat, steps_done, previews)
         except StoreUnavailableError:
-            return set()
+            return None
 
     async def is_idle(self) -> bool:
         """Tell whether nothing is queued; no while the database is away."""

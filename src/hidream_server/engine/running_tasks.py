@@ -237,7 +237,10 @@ class RunningTasks:
         self._last_beat, self._moved = now, False
         previews, self._new_previews = self._new_previews, []
         steps = {claim: running.steps_done for claim, running in self._running.items()}
-        for claim in await self._queue.beat(steps, previews):
+        lost = await self._queue.beat(steps, previews)
+        if lost is None:
+            self._new_previews = previews + self._new_previews
+        for claim in lost or ():
             if (running := self._running.get(claim)) is not None:
                 with log_context(task=claim[0]):
                     logger.warning("Task was taken away")

@@ -2,7 +2,8 @@
 
 from sqlalchemy import Connection, func, select
 
-from hidream_server.store.tables import tasks
+from hidream_server.store.history import Happened
+from hidream_server.store.tables import history, tasks
 from hidream_server.task import TaskState
 
 #: So far back it is known how many images a client asked for, in seconds.
@@ -31,9 +32,12 @@ class Backlog:
     def recent(self) -> list[tuple[float, int]]:
         """Return when this client asked for how many images within RATE_WINDOW_S, in order."""
         since = self._now - RATE_WINDOW_S
+        # A task that was deleted meanwhile was asked for all the same.
+        images = history.c.about["images"].as_integer()
         query = (
-            select(tasks.c.created_at, tasks.c.params["num_images"].as_integer())
-            .where(tasks.c.client == self._client, tasks.c.created_at > since)
-            .order_by(tasks.c.created_at)
+            select(history.c.at, images)
+            .where(history.c.client == self._client, history.c.at > since)
+            .where(history.c.what == Happened.QUEUED, images.is_not(None))
+            .order_by(history.c.at)
         )
         return [(row[0], row[1]) for row in self._connection.execute(query)]

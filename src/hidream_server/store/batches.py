@@ -100,6 +100,9 @@ class BatchStore:
         return mark
 
     def find(self, batch_id: str) -> Batch | None:
+        # What is no name of ours some databases cannot even be asked for.
+        if not batch_id.isascii() or not batch_id.isprintable():
+            return None
         with self._database.read() as connection:
             row = connection.execute(_ABOUT.where(batches.c.id == batch_id)).first()
         return None if row is None else _to_batch(row)

@@ -117,9 +117,10 @@ class Database:
                 yield connection
             return
         with self._noting_trouble("write"), self.engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": _WRITING})
             if exclusive:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _EXCLUSIVE})
+            # Not before: whoever waits for its turn does not write yet.
+            connection.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": _WRITING})
             yield connection
 
     def dispose(self) -> None:

@@ -1,10 +1,12 @@
 """Files that clients upload, in the database, so that all servers on it have them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 
+from hidream_server.errors import FilesFullError
 from hidream_server.store.database import Database
 from hidream_server.store.paging import Page, rows_of
 from hidream_server.store.tables import files
@@ -32,13 +34,22 @@ class FileStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, file: StoredFile, content: bytes) -> None:
-        """Keep a file; it is on the disk when this returns."""
+    def add(self, file: StoredFile, content: bytes, most_bytes: float = math.inf) -> None:
+        """Keep a file; it is on the disk when this returns.
+
+        Raises FilesFullError if its client would have more than `most_bytes` in all.
+        """
         row = {name: getattr(file, name) for name in file.__slots__}
-        with self._database.write() as connection:
+        kept = select(func.sum(files.c.bytes)).where(files.c.client == file.client)
+        with self._database.write(exclusive=True) as connection:
+            if (connection.scalar(kept) or 0) + file.bytes > most_bytes:
+                raise FilesFullError
             connection.execute(insert(files), row | {"content": content})
 
     def find(self, file_id: str) -> StoredFile | None:
+        # What is no name of ours some databases cannot even be asked for.
+        if not file_id.isascii() or not file_id.isprintable():
+            return None
         with self._database.read() as connection:
             row = connection.execute(_ABOUT.where(files.c.id == file_id)).first()
         return None if row is None else _to_file(row)

@@ -14,6 +14,9 @@ from hidream_server.store.database import Database
 from hidream_server.store.tables import history, tasks
 from hidream_server.task import OPEN, Task
 
+#: No entry has a higher number.
+MAX_NUMBER = 2**63 - 1
+
 
 class Happened(StrEnum):
     """What may happen to a task."""
@@ -110,24 +113,28 @@ class History:
         count: int,
         task_id: str | None = None,
         client: str | None = None,
+        settled: bool = False,
     ) -> list[Entry]:
         """Return up to `count` entries after one, of a task, a client, or all.
 
-        None is left out that would be before one of these.
+        If `settled`, none is left out that would be before one of these; those of one task are
+        always in order.
         """
         query = select(history).where(history.c.number > number)
         if task_id is not None:
             query = query.where(history.c.task_id == task_id)
         if client is not None:
             query = query.where(history.c.client == client)
-        with self._database.read(settled=True) as connection:
+        with self._database.read(settled) as connection:
             rows = connection.execute(query.order_by(history.c.number).limit(count))
             return [_to_entry(row) for row in rows]
 
     def forget(self, before: float) -> int:
-        """Delete what happened before a time to tasks that have ended; say how much."""
-        open_ids = select(tasks.c.id).where(tasks.c.state.in_(OPEN))
-        statement = delete(history).where(history.c.at < before, history.c.task_id.not_in(open_ids))
+        """Delete the history of tasks that ended before a time; say how much."""
+        wanted = tasks.c.state.in_(OPEN) | (tasks.c.completed_at >= before)
+        statement = delete(history).where(
+            history.c.at < before, history.c.task_id.not_in(select(tasks.c.id).where(wanted))
+        )
         with self._database.write() as connection:
             return connection.execute(statement).rowcount
 

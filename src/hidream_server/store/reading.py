@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from hidream_server.store.database import Database
 from hidream_server.store.rows import to_task
@@ -39,6 +39,15 @@ class Wanted:
     created_before: float | None = None
 
 
+def find_tasks(connection: Connection, task_ids: Sequence[str]) -> list[Task]:
+    """Return those of these tasks that there are."""
+    found: list[Task] = []
+    for start in range(0, len(task_ids), _AT_ONCE):
+        query = _BY_IDS, {"task_ids": task_ids[start : start + _AT_ONCE]}
+        found += map(to_task, connection.execute(*query))
+    return found
+
+
 class TaskReader:
     """Answers from the tasks in a database."""
 
@@ -50,13 +59,8 @@ class TaskReader:
 
     def find(self, task_ids: Sequence[str]) -> list[Task]:
         """Return those of these tasks that there are."""
-        known = [task_id for task_id in task_ids if is_task_id(task_id)]
-        found: list[Task] = []
         with self._database.read() as connection:
-            for start in range(0, len(known), _AT_ONCE):
-                query = _BY_IDS, {"task_ids": known[start : start + _AT_ONCE]}
-                found += map(to_task, connection.execute(*query))
-        return found
+            return find_tasks(connection, [id for id in task_ids if is_task_id(id)])
 
     def counts(self) -> dict[TaskState, int]:
         """Return how many tasks are in each state."""

@@ -74,6 +74,7 @@ history = Table(
     #: An attempt, a step of how many, a reason.
     Column("about", JSON, nullable=False),
     Index("history_by_task", "task_id", "number"),
+    Index("history_by_client", "client", "at"),
     # Numbers of what was deleted are not given again.
     sqlite_autoincrement=True,
 )

@@ -13,11 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, delete, insert, select, update
 
 from hidream_server.errors import RequestReusedError
+from hidream_server.keys import is_key_id
 from hidream_server.store.backlog import Backlog
 from hidream_server.store.database import Along, Database
 from hidream_server.store.history import Happened, History, steps, write, write_each
 from hidream_server.store.outbox import announce
-from hidream_server.store.reading import TaskReader
+from hidream_server.store.reading import TaskReader, find_tasks
 from hidream_server.store.rows import to_row, to_task
 from hidream_server.store.statements import Claim, fenced, next_in_line, requeue, transition
 from hidream_server.store.tables import tasks
@@ -53,7 +54,8 @@ class TaskStore(TaskReader):
                 return earlier
             check(Backlog(connection, new[0].client, new[0].created_at))
             connection.execute(insert(tasks), rows)
-            write(connection, new, Happened.QUEUED, new[0].created_at)
+            queued = [(task, Happened.QUEUED, {"images": task.params.num_images}) for task in new]
+            write_each(connection, queued, new[0].created_at)
             along(connection)
         return list(new)
 
@@ -258,12 +260,19 @@ def _earlier(connection: Connection, new: Sequence[Task], key: str | None) -> li
             raise RequestReusedError(f"The Idempotency-Key {key!r} was sent with another request.")
         if found:
             return [to_task(row) for row in found]
-    query = select(tasks).where(tasks.c.id.in_([task.id for task in new]))
-    known = {row.id: to_task(row) for row in connection.execute(query)}
+    known = {task.id: task for task in find_tasks(connection, [task.id for task in new])}
     for task in new:
-        if known and (task.id not in known or known[task.id].digest != task.digest):
+        if known and not _is_repeated(task, known.get(task.id)):
             raise RequestReusedError(f"The task_id {task.id} belongs to another request.")
     return [known[task.id] for task in new] if known else []
+
+
+def _is_repeated(new: Task, known: Task | None) -> bool:
+    """Tell whether a task is one that was asked for before, by the same bearer of a key if any."""
+    if known is None or known.digest != new.digest:
+        return False
+    # An address may change between two tries, a key does not.
+    return known.client == new.client or not (is_key_id(known.client) or is_key_id(new.client))
 
 
 def _storable(text: str) -> str:

@@ -225,6 +225,8 @@ def test_500_a_task_that_failed_is_not_tried_again(new_sdk, painter, queue):
     assert caught.value.status_code == 500
     assert "the disk is full" in caught.value.message
     assert queue.counts()[TaskState.FAILED] == 1
+    # It was accepted: that it failed is no refusal.
+    assert 'status="refused"' not in httpx2.get(sdk.base_url.join("/metrics")).text
     with pytest.raises(openai.APIError, match="the disk is full"):
         list(sdk.images.generate(**ASKED, stream=True))
 

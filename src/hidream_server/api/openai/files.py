@@ -3,6 +3,7 @@
 The latter are kept nowhere: they are made of a batch's tasks when they are read.
 """
 
+import math
 import secrets
 import time
 from typing import Annotated, Any, Literal
@@ -52,7 +53,8 @@ def upload(
         bytes=len(content),
         created_at=time.time(),
     )
-    services.files.add(kept, content)
+    most = services.settings.max_files_mb * 2**20 or math.inf
+    services.files.add(kept, content, most)
     return _described(kept)
 
 

@@ -9,8 +9,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import ServerSentEvent
 
-from hidream_server.api.access import Caller, CallerDep
+from hidream_server.api.access import Caller, CallerDep, StillAllowedDep
 from hidream_server.api.errors import openai_body
+from hidream_server.api.measuring import note_accepted
 from hidream_server.api.openai.answers import Answers
 from hidream_server.api.openai.models import require_served
 from hidream_server.api.openai.schemas import ImageRequest
@@ -40,6 +41,7 @@ async def generate(
     caller: CallerDep,
     links: LinksDep,
     services: ServicesDep,
+    still_allowed: StillAllowedDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Paint, and answer with the images; with `stream`, with previews first.
@@ -50,10 +52,11 @@ async def generate(
     require_served(services, body.model)
     body.require_possible()
     task_id = await run_in_threadpool(_submit, services, body, caller, idempotency_key)
+    note_accepted(request)
     answers = Answers(services, links, body)
     kept = idempotency_key is not None
     if body.stream:
-        return stream(_events(services, answers, task_id, kept))
+        return stream(_events(services, answers, task_id, kept), still_allowed)
     try:
         async with unless_abandoned(services, task_id, kept):
             task = await completed(services, request, task_id)
@@ -79,8 +82,11 @@ async def _events(
 ) -> AsyncGenerator[ServerSentEvent]:
     """Yield previews as they are made, the finished images, or what came instead."""
     try:
-        async with unless_abandoned(services, task_id, kept):
-            async for event in _pictures(services, answers, task_id):
+        async with (
+            unless_abandoned(services, task_id, kept),
+            aclosing(_pictures(services, answers, task_id)) as pictures,
+        ):
+            async for event in pictures:
                 yield ServerSentEvent(event=event["type"], data=event)
     except HiDreamError as error:
         yield ServerSentEvent(event="error", data={"type": "error", **openai_body(error)})
@@ -90,7 +96,7 @@ async def _pictures(
     services: Services, answers: Answers, task_id: str
 ) -> AsyncGenerator[dict[str, Any]]:
     sent = 0
-    async with aclosing(services.feed.follow(0, task_id=task_id)) as entries:
+    async with aclosing(services.feed.to_the_end(task_id)) as entries:
         async for entry in entries:
             if entry.what is Happened.PREVIEW:
                 task = (await services.following.look(task_id)).task
@@ -99,8 +105,6 @@ async def _pictures(
                 except PreviewNotFoundError:
                     continue
                 sent += 1
-            if entry.what.is_end:
-                break
     task = (await services.following.look(task_id)).task
     require_completed(task)
     for index in range(len(task.pictures)):

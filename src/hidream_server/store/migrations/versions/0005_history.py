@@ -25,6 +25,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("history_by_task", "history", ["task_id", "number"])
+    op.create_index("history_by_client", "history", ["client", "at"])
 
 
 def downgrade() -> None:
