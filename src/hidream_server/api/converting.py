@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from hidream_server.api.formats import Format, convert
 
@@ -23,7 +24,7 @@ class Converting:
     ) -> bytes:
         """Return the picture in this file in another format; see `formats.convert`."""
         async with self._slots:
-            return await asyncio.to_thread(
+            return await run_in_threadpool(
                 lambda: convert(path.read_bytes(), to, compression, field)
             )
 
@@ -34,7 +35,7 @@ class Converting:
         if to is Format.PNG:
             return convert(png, to, compression, field)
         async with self._slots:
-            return await asyncio.to_thread(convert, png, to, compression, field)
+            return await run_in_threadpool(convert, png, to, compression, field)
 
 
 async def _converting(request: Request) -> Converting:

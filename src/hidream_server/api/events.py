@@ -1,12 +1,12 @@
 """What happens to tasks as server-sent events: of one task, or of all that the caller may see."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import ServerSentEvent
 
@@ -55,7 +55,7 @@ async def task_events(
     """
     after, task = last_event_id or 0, followed.task
     if not task.state.is_open:
-        past = await asyncio.to_thread(services.queue.history.after, after, 1, task.id)
+        past = await run_in_threadpool(services.queue.history.after, after, 1, task.id)
         if not past and last_event_id is not None:
             return Response(status_code=204)
     told = _Told(services, links)
@@ -129,7 +129,7 @@ class _Told:
 
     async def has_past(self, task_id: str) -> bool:
         """Tell whether anything is known of what happened to a task."""
-        return bool(await asyncio.to_thread(self._history.after, 0, 1, task_id))
+        return bool(await run_in_threadpool(self._history.after, 0, 1, task_id))
 
     async def event(self, entry: Entry) -> ServerSentEvent:
         data = {

@@ -10,6 +10,8 @@ import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from fastapi.concurrency import run_in_threadpool
+
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.store.history import Entry, History
 
@@ -95,7 +97,7 @@ class Feed:
         async with self._starting:
             if not self.closed and (self._reading is None or self._reading.done()):
                 self._loop = asyncio.get_running_loop()
-                self._number = await asyncio.to_thread(self._history.last_number)
+                self._number = await run_in_threadpool(self._history.last_number)
                 self._reading = asyncio.create_task(self._read())
             self._streams.add(stream)
         try:
@@ -114,7 +116,7 @@ class Feed:
         self, after: int, until: int, task_id: str | None, client: str | None
     ) -> AsyncGenerator[Entry]:
         while True:
-            entries = await asyncio.to_thread(self._history.after, after, _AT_ONCE, task_id, client)
+            entries = await run_in_threadpool(self._history.after, after, _AT_ONCE, task_id, client)
             for entry in entries:
                 if entry.number > until:
                     return
@@ -141,7 +143,7 @@ class Feed:
 
     async def _carry(self) -> None:
         """Put what is new into the streams that want it."""
-        while entries := await asyncio.to_thread(
+        while entries := await run_in_threadpool(
             self._history.after, self._number, _AT_ONCE, settled=True
         ):
             by_task: dict[str | None, list[_Stream]] = {}

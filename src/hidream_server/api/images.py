@@ -98,14 +98,19 @@ async def image(
 
 def _path_in_task(services: Services, task: Task, image_index: int) -> Path:
     """Return the file of one picture of a task; say why there is none."""
+    require_pictures(task)
+    _require_index(image_index, len(task.pictures))
+    return picture_path(services, task, task.pictures[image_index])
+
+
+def require_pictures(task: Task) -> None:
+    """Raise what came of a task, if that is no picture."""
     if task.state is TaskState.FAILED:
         raise TaskFailedError(f"Task {task.id} failed: {task.error}")
     if task.state is TaskState.CANCELLED:
         raise TaskCancelledError(f"Task {task.id} was cancelled; it has no picture.")
     if task.state is not TaskState.COMPLETED:
         raise TaskNotFinishedError(f"Task {task.id} is {task.state}; it has no picture yet.")
-    _require_index(image_index, len(task.pictures))
-    return picture_path(services, task, task.pictures[image_index])
 
 
 def _path_by_name(services: Services, caller: Caller, name: str) -> Path:

@@ -3,7 +3,6 @@
 A key that is made or revoked counts within seconds, on all servers of its database.
 """
 
-import asyncio
 import hashlib
 import hmac
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cachetools import TTLCache
+from fastapi.concurrency import run_in_threadpool
 
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.keys import ApiKey, is_key
@@ -42,7 +42,7 @@ class Keyring:
         if self._is_open is None or self._clock() - self._looked_at >= FRESH_S:
             try:
                 # Once there was a key it never is again.
-                self._is_open = self._is_open is not False and not await asyncio.to_thread(
+                self._is_open = self._is_open is not False and not await run_in_threadpool(
                     self._store.count
                 )
             except StoreUnavailableError:
@@ -60,7 +60,7 @@ class Keyring:
         known = self._known.get(name)
         if known is None or self._clock() - known.at >= FRESH_S:
             try:
-                found = await asyncio.to_thread(self._store.find, text)
+                found = await run_in_threadpool(self._store.find, text)
             except StoreUnavailableError:
                 if known is None:
                     raise

@@ -1,10 +1,10 @@
 """Pages of tasks, the latest first."""
 
-import asyncio
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime
 
 from hidream_server.api.access import CallerDep
@@ -45,7 +45,7 @@ async def list_tasks(
         created_after=_seconds(created_after),
         created_before=_seconds(created_before),
     )
-    found, next_cursor = await asyncio.to_thread(_page, services, wanted, cursor, limit)
+    found, next_cursor = await run_in_threadpool(_page, services, wanted, cursor, limit)
     return TaskList(
         tasks=[StatusAnswer.of(followed, links) for followed in found], next_cursor=next_cursor
     )

@@ -5,6 +5,7 @@ import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
 
 from hidream_server.api.access import CallerDep, FollowedDep
 from hidream_server.api.schemas import (
@@ -93,7 +94,7 @@ async def cancel(followed: FollowedDep, links: LinksDep, services: ServicesDep) 
     Doing so again changes nothing; a task that has completed or failed stays what it is.
     """
     task_id = followed.task.id
-    await asyncio.to_thread(services.queue.cancel, task_id)
+    await run_in_threadpool(services.queue.cancel, task_id)
     followed = await services.following.look(task_id)
     if followed.task.state is not TaskState.CANCELLED:
         raise TaskEndedError(
@@ -110,13 +111,13 @@ async def retry(
     idempotency_key: IdempotencyKey = None,
 ) -> SubmitAnswer:
     """Ask once more for what a failed or cancelled task was to paint, as a new task."""
-    return await asyncio.to_thread(accept_again, services, followed.task, caller, idempotency_key)
+    return await run_in_threadpool(accept_again, services, followed.task, caller, idempotency_key)
 
 
 @router.delete("/tasks/{task_id}", status_code=204, response_class=Response)
 async def delete(followed: FollowedDep, services: ServicesDep) -> None:
     """Delete a task with its pictures; one that has not ended is cancelled first."""
-    await asyncio.to_thread(_delete, services, followed.task.id)
+    await run_in_threadpool(_delete, services, followed.task.id)
 
 
 def _delete(services: ServicesDep, task_id: str) -> None:

@@ -1,8 +1,9 @@
 """What OpenAI's clients get: finished tasks as images, previews as partial ones."""
 
-import asyncio
 import base64
 from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
 
 from hidream_server.api.images import picture_path
 from hidream_server.api.links import Links
@@ -40,7 +41,7 @@ class Answers:
         """
         services, request = self._services, self._request
         key = preview_key(task.id, image_index)
-        data = await asyncio.to_thread(services.previews.get, key)
+        data = await run_in_threadpool(services.previews.get, key)
         if data is None:
             raise PreviewNotFoundError
         data = await services.converting.convert_bytes(data, request.format, request.compression)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 
 from fastapi import Request
 
+from hidream_server.api.images import require_pictures
 from hidream_server.api.services import Services
 from hidream_server.errors import (
     StoppingError,
@@ -16,7 +17,7 @@ from hidream_server.errors import (
     TaskCancelledError,
     TaskFailedError,
 )
-from hidream_server.task import Task, TaskState
+from hidream_server.task import Task
 
 
 class ClientLeftError(Exception):
@@ -62,10 +63,7 @@ def require_completed(task: Task) -> None:
     """Raise what came of a task, if that is no picture."""
     if task.state.is_open:
         raise StoppingError
-    if task.state is TaskState.FAILED:
-        raise TaskFailedError(f"Task {task.id} failed: {task.error}")
-    if task.state is TaskState.CANCELLED:
-        raise TaskCancelledError(f"Task {task.id} was cancelled; it has no picture.")
+    require_pictures(task)
 
 
 async def _left(request: Request) -> None:
