@@ -20,8 +20,6 @@ from hidream_server.errors import (
 )
 from hidream_server.store.batches import Line
 
-#: The one route whose requests can be in a batch.
-ENDPOINT = "/v1/images/generations"
 #: As OpenAI has it.
 MOST_LINES = 50_000
 #: Nobody reads more of them.
