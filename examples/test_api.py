@@ -6,6 +6,7 @@ Exits 0 if everything worked, 1 with one line that says what did not.
 
 import argparse
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -95,9 +96,14 @@ def check_batch(base: str, patience_s: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://localhost:8088")
+    parser.add_argument("--key", default=os.environ.get("HIDREAM_API_KEY"), help="an API key")
     parser.add_argument("--patience", type=float, default=900, help="seconds to wait for a task")
     options = parser.parse_args()
     base = options.url.rstrip("/")
+    if options.key:
+        opener = urllib.request.build_opener()
+        opener.addheaders = [("Authorization", f"Bearer {options.key}")]
+        urllib.request.install_opener(opener)
     try:
         check_health(base)
         check_single(base, options.patience)

@@ -14,10 +14,12 @@ from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.keys import KeyLimits, Scope
 from hidream_server.task import Priority
+from tests.api.openai.conftest import png
 from tests.api.support import error_of, problem_of
 from tests.support import Clock
 
 BODY = {"prompt": "a red circle", "seed": 5}
+PICTURE = png(64, 64)
 NO_KEY = "hd_00000000_" + "A" * 43
 
 
@@ -63,7 +65,7 @@ def done(client, anna, services) -> str:
     task_id = client.post("/submit", json=BODY, headers=anna.headers).json()["task_id"]
     [task] = services.queue.claim("group", 1)
     name = f"{task_id}_1_0.png"
-    services.pictures.put(name, b"\x89PNG picture")
+    services.pictures.put(name, PICTURE)
     assert services.queue.complete((task.id, 1), [name], {})
     return task_id
 
@@ -247,13 +249,15 @@ def test_a_key_may_be_sent_either_way(client, anna):
 
 def test_the_links_of_an_answer_open_without_a_key_and_no_others_do(client, done, anna):
     [link] = client.get(f"/status/{done}", headers=anna.headers).json()["result_urls"]
-    assert client.get(link).content == b"\x89PNG picture"
+    assert client.get(link).content == PICTURE
     url = urlsplit(link)
     assert error_of(client.get(url.path), 401)
     assert error_of(client.get(link[:-1] + ("0" if link[-1] != "0" else "1")), 401)
     assert error_of(client.get(f"/download/{done}?{url.query}"), 401)
     assert error_of(client.get(f"/preview/{done}?{url.query}"), 401)
     assert error_of(client.delete(f"/tasks/{done}?{url.query}"), 401)
+    webp = client.get(link.replace(".png?", ".jpeg?"))
+    assert webp.status_code != 401
     other = url.path.replace("_0.png", "_1.png")
     assert error_of(client.get(f"{other}?{url.query}"), 401)
 

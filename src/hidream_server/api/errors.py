@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from hidream_server.api.limits import Limits
 from hidream_server.api.measuring import note_error
-from hidream_server.api.openai.envelope import PREFIX, envelope, status_there
+from hidream_server.api.openai.envelope import PREFIX, envelope, message_there, status_there
 from hidream_server.api.paths import route_path
 from hidream_server.api.schemas import BatchRequest, GenerationRequest
 from hidream_server.errors import (
@@ -119,7 +119,8 @@ def openai_body(error: HiDreamError) -> dict[str, Any]:
     """Return an error as OpenAI's clients read it, where it is not the whole answer."""
     problems = error.problems if isinstance(error, InvalidRequestError) else []
     field = problems[0].field if problems else None
-    return envelope(openai_status(error), error.code, _encodable(str(error)), field)
+    message = _encodable(message_there(problems) or str(error))
+    return envelope(openai_status(error), error.code, message, field)
 
 
 def openai_status(error: HiDreamError) -> int:
@@ -191,7 +192,8 @@ def _answer(
         note_error(request, code)
     if request is not None and route_path(request.scope).startswith(PREFIX):
         field = problems[0].field if problems else None
-        body = envelope(status_there(status, code), code, _encodable(message), field)
+        message = _encodable(message_there(problems) or message)
+        body = envelope(status_there(status, code), code, message, field)
         return JSONResponse(body, status_there(status, code))
     return JSONResponse({"error": _body(code, message, problems)}, status)
 

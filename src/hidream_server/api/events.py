@@ -167,7 +167,7 @@ class _Told:
 
 
 def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _waiting(followed: Followed) -> dict[str, Any]:

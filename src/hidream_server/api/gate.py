@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hidream_server.api.access import ANYBODY, Caller
 from hidream_server.api.errors import answer
 from hidream_server.api.keyring import Keyring, LinkSigner
+from hidream_server.api.links import signed_part
 from hidream_server.api.paths import route_path
 from hidream_server.errors import (
     ForbiddenError,
@@ -64,9 +65,10 @@ class Gate:
             return Caller(client=request.client.host if request.client else "")
         if request.method in ("GET", "HEAD") and self._is_signed(request, path):
             return ANYBODY
-        key = await self._keyring.find(_key_text(request))
+        text = _key_text(request)
+        key = await self._keyring.find(text)
         if key is None:
-            raise UnauthorizedError
+            raise UnauthorizedError(_why_not(request, text))
         if path in ADMIN and key.scope is not KeyScope.ADMIN:
             raise ForbiddenError
         return Caller(client=key.id, is_admin=key.scope is KeyScope.ADMIN, key=key)
@@ -78,8 +80,17 @@ class Gate:
         query = request.query_params
         index = query.get("image_index", "")
         # Which picture is signed, not how it is to be encoded.
-        signed = f"{path}?image_index={index}" if index else path
+        signed = signed_part(f"{path}?image_index={index}" if index else path)
         return self._signer.holds(signed, query.get("expires", ""), query.get("signature", ""))
+
+
+def _why_not(request: Request, key_text: str) -> str | None:
+    """Say what is wrong with what was shown; nothing of it is given back."""
+    if key_text:
+        return "This API key is not known here, or was revoked."
+    if "signature" in request.query_params:
+        return "This link is not right, or not good any more: ask for the status again."
+    return None
 
 
 def _key_text(request: Request) -> str:

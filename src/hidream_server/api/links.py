@@ -28,4 +28,10 @@ class Links:
     def _link(self, path: str) -> str:
         if self.signer is None:
             return self.base + path
-        return f"{self.base}{path}{'&' if '?' in path else '?'}{self.signer.query(path)}"
+        query = self.signer.query(signed_part(path))
+        return f"{self.base}{path}{'&' if '?' in path else '?'}{query}"
+
+
+def signed_part(path: str) -> str:
+    """Return what of a picture's address is signed: not the format, which is at its end."""
+    return path if "?" in path else path.rpartition(".")[0] or path

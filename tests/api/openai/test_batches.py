@@ -158,7 +158,7 @@ def test_the_documented_example_works(address, painter, tmp_path, monkeypatch):
     exec(example, names)
     names["client"].close()
     assert names["batch"].status == "completed"
-    for name in ("circle", "tree"):
+    for name in ("circle", "mountains"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.size == (512, 512)
 

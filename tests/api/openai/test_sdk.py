@@ -128,6 +128,7 @@ def test_400_a_size_that_cannot_be(sdk):
     assert caught.value.code == "invalid_request"
     assert caught.value.type == "invalid_request_error"
     assert "multiples of 64" in caught.value.message
+    assert "size: 1024x1024" in caught.value.message
 
 
 @pytest.mark.parametrize(

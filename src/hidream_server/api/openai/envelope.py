@@ -3,7 +3,10 @@
 Source: https://platform.openai.com/docs/guides/error-codes
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+from hidream_server.errors import FieldProblem
 
 PREFIX = "/v1/"
 
@@ -36,6 +39,11 @@ def status_there(status: int, code: str) -> int:
     if code in _FAILURES:
         return 500
     return 400 if status == 422 else status
+
+
+def message_there(problems: Sequence[FieldProblem]) -> str:
+    """Say what is wrong with fields, by their names there."""
+    return "; ".join(f"{FIELDS.get(p.field, p.field)}: {p.allowed}" for p in problems)
 
 
 def envelope(status: int, code: str, message: str, field: str | None) -> dict[str, Any]:
