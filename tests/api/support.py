@@ -55,9 +55,16 @@ def raw_get(app: FastAPI, path: str) -> tuple[int, bytes]:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    scope = {
+    asyncio.run(app(raw_scope(path), receive, send))
+    body = b"".join(message.get("body", b"") for message in sent)
+    return sent[0]["status"], body
+
+
+def raw_scope(path: str) -> dict[str, Any]:
+    """Return what a server hands to an app for a GET of a path."""
+    return {
         "type": "http",
-        "asgi": {"version": "3.0"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",
@@ -69,6 +76,3 @@ def raw_get(app: FastAPI, path: str) -> tuple[int, bytes]:
         "server": ("testserver", 80),
         "client": ("client", 1),
     }
-    asyncio.run(app(scope, receive, send))
-    body = b"".join(message.get("body", b"") for message in sent)
-    return sent[0]["status"], body

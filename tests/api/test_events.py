@@ -14,7 +14,7 @@ from hidream_server.api.events import _of_all, _of_task, _Told
 from hidream_server.api.links import Links
 from hidream_server.api.streaming import stream, with_silences
 from hidream_server.queue.housekeeping import HISTORY_S
-from tests.api.support import problem_of
+from tests.api.support import problem_of, raw_scope
 from tests.support import params, submit
 
 
@@ -210,23 +210,8 @@ def test_one_who_leaves_a_stream_leaves_no_trace(app, queue, caplog):
             if message["type"] == "http.response.body":
                 gone.set()
 
-        path = f"/tasks/{task.id}/events"
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"host", b"testserver")],
-            "server": ("testserver", 80),
-            "client": ("client", 1),
-        }
         async with asyncio.timeout(10):
-            await app(scope, receive, send)
+            await app(raw_scope(f"/tasks/{task.id}/events"), receive, send)
         return sent
 
     assert asyncio.run(visit())[0] == "http.response.start"

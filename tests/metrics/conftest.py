@@ -40,6 +40,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.layouts.layout import Layout
 from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.reading import describe
+from hidream_server.observer import Observers
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
@@ -98,7 +99,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.metrics = Metrics()
-        observer, outlook = self.metrics.tasks, new_outlook()
+        observer, outlook = Observers(*self.metrics.observers), new_outlook()
         self.database = new_database(folder / "tasks.db")
         #: The app's; the supervisor's listens in a loop that ends with it.
         self.queue = self._new_queue(outlook)
@@ -143,7 +144,7 @@ class Stage:
             Prospects(store, outlook),
             max_crashes=1,
             bounds=Bounds.of(SETTINGS),
-            observer=self.metrics.tasks,
+            observer=Observers(*self.metrics.observers),
         )
 
     async def until_ended(self, task: Task) -> None:

@@ -62,21 +62,3 @@ def test_a_projects_time_is_a_stage_and_what_is_not_known_is_none(
     name = "hidream_stage_latency_seconds_sum"
     assert registry.get_sample_value(name, {"stage": "project"}) == 9
     assert registry.get_sample_value(name, {"stage": "made_up"}) is None
-
-
-def test_ranks_of_a_group_that_is_gone_are_forgotten_and_those_of_others_are_not(
-    metrics: TaskMetrics, registry: CollectorRegistry
-):
-    def peak(rank: str) -> float | None:
-        return registry.get_sample_value("hidream_peak_memory_bytes", {"rank": rank})
-
-    for group in (0, 1):
-        metrics.group_started(group)
-        for rank in (0, 1):
-            metrics.memory_used(group, rank, 100 * group + rank)
-    assert [peak(rank) for rank in ("0-0", "0-1", "1-0", "1-1")] == [0, 1, 100, 101]
-    assert registry.get_sample_value("hidream_worker_restarts_total") == 0
-    metrics.group_started(0)
-    metrics.memory_used(0, 0, 7)
-    assert [peak(rank) for rank in ("0-0", "0-1", "1-0", "1-1")] == [7, None, 100, 101]
-    assert registry.get_sample_value("hidream_worker_restarts_total") == 1

@@ -66,7 +66,7 @@ def run_server(settings: Settings) -> None:
 
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:
     metrics, tracing = Metrics(), Tracing(serving.settings.otlp_endpoint)
-    observer = Observers(metrics.tasks, *tracing.observers)
+    observer = Observers(*metrics.observers, *tracing.observers)
     stores = open_stores(serving, observer)
     engine = new_engine(serving, stores, observer)
     signer = LinkSigner(secret(stores.database, "picture links"), serving.settings.link_lifetime_s)

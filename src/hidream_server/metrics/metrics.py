@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Metric, PlatformCollector, Proc
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from hidream_server.metrics.group_metrics import GroupMetrics
 from hidream_server.metrics.http_metrics import HttpMetrics
 from hidream_server.metrics.state import State
 from hidream_server.metrics.task_metrics import TaskMetrics
@@ -18,6 +19,8 @@ class Metrics:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._registry = CollectorRegistry()
         self.tasks = TaskMetrics(self._registry, clock)
+        #: Those who are to hear of what the engine does.
+        self.observers = (self.tasks, GroupMetrics(self._registry))
         self.http = HttpMetrics(self._registry)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)

@@ -1,14 +1,14 @@
-"""Counts and times tasks, steps, stages, and what worker groups use.
+"""Counts and times tasks, their steps and stages.
 
-Hears of them as an observer; knows nothing of queues, ranks or HTTP.
+Hears of them as an observer; knows nothing of queues, groups or HTTP.
 """
 
 import time
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from hidream_server.observer import PROMPT_EMBEDDINGS, EndReason, Observer
+from hidream_server.observer import EndReason, Observer
 from hidream_server.task import Task
 
 #: Stages by their names in a task's timings; `project` is all that a user's project does.
@@ -23,7 +23,7 @@ _STAGE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 3
 
 
 class TaskMetrics(Observer):
-    """The metrics of what the engine does."""
+    """The metrics of the work itself."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
         """`clock` is the one by which tasks are submitted."""
@@ -60,33 +60,6 @@ class TaskMetrics(Observer):
             buckets=_STAGE_S,
             registry=registry,
         )
-        self._peak_memory = Gauge(
-            "hidream_peak_memory_bytes",
-            "Most memory that a rank has held since it was started, on its device; on the CPU, of"
-            " its process.",
-            ["rank"],
-            registry=registry,
-        )
-        self._restarts = Counter(
-            "hidream_worker_restarts",
-            "Worker groups started in the place of another: one that was lost, that could not"
-            " start, or that made way for a larger layout.",
-            registry=registry,
-        )
-        self._cache_requests = Counter(
-            "hidream_cache_requests",
-            "Look-ups in a cache.",
-            ["cache"],
-            registry=registry,
-        )
-        self._cache_hits = Counter(
-            "hidream_cache_hits",
-            "Look-ups in a cache that found what they wanted.",
-            ["cache"],
-            registry=registry,
-        )
-        #: Of every group that was ever started, the ranks that said what they hold.
-        self._ranks: dict[int, set[str]] = {}
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -97,8 +70,6 @@ class TaskMetrics(Observer):
             self._requests.labels("failed", reason)
         for stage in STAGES[:4]:
             self._stage.labels(stage)
-        for counter in (self._cache_requests, self._cache_hits):
-            counter.labels(PROMPT_EMBEDDINGS)
 
     def refused(self, code: str) -> None:
         """A submission was refused, with the code of this error."""
@@ -123,20 +94,3 @@ class TaskMetrics(Observer):
 
     def stepped(self, rows: int, seconds: float) -> None:
         self._step.labels(str(rows)).observe(seconds)
-
-    def group_started(self, group: int) -> None:
-        if group in self._ranks:
-            self._restarts.inc()
-        # The next one may have fewer ranks.
-        for rank in self._ranks.get(group, ()):
-            self._peak_memory.remove(rank)
-        self._ranks[group] = set()
-
-    def memory_used(self, group: int, rank: int, peak_bytes: int) -> None:
-        name = f"{group}-{rank}"
-        self._ranks.setdefault(group, set()).add(name)
-        self._peak_memory.labels(name).set(peak_bytes)
-
-    def looked_up(self, cache: str, requests: int, hits: int) -> None:
-        self._cache_requests.labels(cache).inc(requests)
-        self._cache_hits.labels(cache).inc(hits)
