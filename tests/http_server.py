@@ -1,12 +1,12 @@
 """A real HTTP server on loopback, in a thread of the tests' own process."""
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
 
 from starlette.types import ASGIApp
 
+from hidream_server.cli.event_loop import run_loop
 from hidream_server.cli.http_server import HttpServer
 from hidream_server.cli.serving import bind
 from hidream_server.settings import Settings
@@ -18,7 +18,7 @@ def http_server(app: ASGIApp, settings: Settings) -> Iterator[int]:
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     server = HttpServer(app, settings)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread = threading.Thread(target=lambda: run_loop(server.serve(sockets=[listener])))
     thread.start()
     try:
         yield port

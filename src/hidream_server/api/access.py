@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
@@ -49,8 +50,7 @@ CallerDep = Annotated[Caller, Depends(_caller)]
 
 
 async def _still_allowed(request: Request) -> Callable[[], Awaitable[bool]]:
-    check: Callable[[], Awaitable[bool]] = request.state.is_still_allowed
-    return check
+    return partial(request.state.gate.is_still_allowed, request)
 
 
 #: Asks whether the caller would be let in now, too; for answers that take long.

@@ -3,8 +3,6 @@
 Knows who asks; what they may see of tasks is the routes' business.
 """
 
-from functools import partial
-
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -42,13 +40,14 @@ class Gate:
             request = Request(scope)
             try:
                 request.state.caller = await self._caller(request)
-                request.state.is_still_allowed = partial(self._is_still_allowed, request)
+                # Not with the request: in a circle both would wait for the garbage collector.
+                request.state.gate = self
             except HiDreamError as error:
                 await answer(request, error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    async def _is_still_allowed(self, request: Request) -> bool:
+    async def is_still_allowed(self, request: Request) -> bool:
         """Tell whether who was let in would be let in now; for answers that take long."""
         try:
             return bool(await self._caller(request) == request.state.caller)

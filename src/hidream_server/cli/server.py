@@ -14,6 +14,7 @@ from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
+from hidream_server.cli.event_loop import run_loop, spare_collector
 from hidream_server.cli.groups import new_engine
 from hidream_server.cli.http_server import HttpServer
 from hidream_server.cli.instance import claim_instance
@@ -60,7 +61,7 @@ def run_server(settings: Settings) -> None:
         )
         serving.announce()
         allow_connections(settings.max_connections)
-        asyncio.run(_serve(serving, listener, startup))
+        run_loop(_serve(serving, listener, startup))
         logger.info("Stopped")
 
 
@@ -93,6 +94,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     http = HttpServer(create_app(services, tracing.provider), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
     _warn_of_strangers(serving.settings.host, stores.keys)
+    spare_collector()
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
     try:
         await _run(serving, http, engine, services.feed, deliverer, listener, startup)
