@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import uvloop
 from fastapi import FastAPI
 
 from hidream_server.engine.health import EngineHealth
@@ -55,7 +56,7 @@ def raw_get(app: FastAPI, path: str) -> tuple[int, bytes]:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(app(raw_scope(path), receive, send))
+    uvloop.run(app(raw_scope(path), receive, send))
     body = b"".join(message.get("body", b"") for message in sent)
     return sent[0]["status"], body
 

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from pathlib import Path
 
+import uvloop
+
 from hidream_server.api import converting
 from hidream_server.api.converting import Converting
 from hidream_server.api.formats import Format
@@ -36,5 +38,5 @@ def test_two_pictures_are_converted_at_once_and_others_wait(monkeypatch, tmp_pat
         may_end.set()
         return await asyncio.gather(*asked)
 
-    assert asyncio.run(main()) == [b"picture webp"] * 5
+    assert uvloop.run(main()) == [b"picture webp"] * 5
     assert most == 2

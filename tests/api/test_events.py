@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+import uvloop
 from fastapi.sse import ServerSentEvent
 
 from hidream_server.api import events
@@ -106,7 +107,7 @@ def test_a_queued_task_says_where_it_stands_and_how_it_comes_nearer(services, qu
             queue.cancel(task.id)
             return heard + [event async for event in coming]
 
-    heard = asyncio.run(follow())
+    heard = uvloop.run(follow())
     assert [event.event for event in heard] == ["queued", "queued", "cancelled"]
     assert [event.data.get("queue_position") for event in heard] == [1, 0, None]
     assert heard[0].data["estimated_time"] > 0
@@ -124,7 +125,7 @@ def test_a_new_preview_says_where_it_is(services, queue):
         async with aclosing(_of_task(_Told(services, Links("http://here")), followed, 0)) as coming:
             return await take(coming, 5)
 
-    preview = asyncio.run(follow())[-1]
+    preview = uvloop.run(follow())[-1]
     assert preview.event == "preview"
     assert preview.data["image_index"] == 0
     assert preview.data["url"] == f"http://here/preview/{task.id}?image_index=0"
@@ -138,10 +139,10 @@ def test_all_tasks_are_told_in_one_stream_and_a_client_sees_its_own(services, qu
         async with aclosing(_of_all(_Told(services, Links("")), 0, client)) as coming:
             return await take(coming, count)
 
-    assert [e.data["task_id"] for e in asyncio.run(follow(None, 2))] == [mine.id, other.id]
+    assert [e.data["task_id"] for e in uvloop.run(follow(None, 2))] == [mine.id, other.id]
     queue.cancel(other.id)
     queue.cancel(mine.id)
-    assert [e.event for e in asyncio.run(follow("me", 2))] == ["queued", "cancelled"]
+    assert [e.event for e in uvloop.run(follow("me", 2))] == ["queued", "cancelled"]
 
 
 def test_a_stream_ends_with_a_word_when_the_server_stops(services, queue):
@@ -157,7 +158,7 @@ def test_a_stream_ends_with_a_word_when_the_server_stops(services, queue):
             return heard + [event async for event in coming]
 
     for which in ("one", "all"):
-        last = asyncio.run(follow(which))[-1]
+        last = uvloop.run(follow(which))[-1]
         assert (last.event, last.retry) == ("closing", 2000)
 
 
@@ -171,7 +172,7 @@ def test_a_stream_on_which_nothing_happens_gives_signs_of_life():
         async with aclosing(response.body_iterator) as coming:
             return [await anext(coming) for _ in range(3)]
 
-    first, *rest = asyncio.run(answer())
+    first, *rest = uvloop.run(answer())
     assert first.decode() == 'event: one\ndata: {"text": "红"}\nid: 1\n\n'
     assert all(part.startswith(b":") and part.endswith(b"\n\n") for part in rest)
 
@@ -191,7 +192,7 @@ def test_a_stream_ends_when_its_reader_is_no_longer_allowed():
         response = stream(events(), may_go_on, heartbeat_s=0.0)
         assert len([part async for part in response.body_iterator]) == 2
 
-    asyncio.run(answer())
+    uvloop.run(answer())
 
 
 def test_one_who_leaves_a_stream_leaves_no_trace(app, queue, caplog):
@@ -214,7 +215,7 @@ def test_one_who_leaves_a_stream_leaves_no_trace(app, queue, caplog):
             await app(raw_scope(f"/tasks/{task.id}/events"), receive, send)
         return sent
 
-    assert asyncio.run(visit())[0] == "http.response.start"
+    assert uvloop.run(visit())[0] == "http.response.start"
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
@@ -232,5 +233,5 @@ def test_a_source_is_left_in_order_when_its_reader_goes():
         async with aclosing(source()) as numbers, aclosing(with_silences(numbers, 0.01)) as coming:
             assert [await anext(coming) for _ in range(3)] == [1, None, None]
 
-    asyncio.run(read())
+    uvloop.run(read())
     assert left == [True]

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+import uvloop
 
 from hidream_server.api import feed as feeds
 from hidream_server.api.feed import Feed
@@ -41,7 +42,7 @@ def test_a_task_is_told_from_its_submission_to_its_end(queue, feed):
             queue.complete((task.id, 1), ["a.png"], {})
             return first + await take(entries, 7)
 
-    told = asyncio.run(follow())
+    told = uvloop.run(follow())
     steps = ["step 1", "step 2", "preview", "step 3", "step 4"]
     assert what(told) == ["queued", "started", *steps, "completed"]
     assert told[1].about == {"attempt": 1}
@@ -67,7 +68,7 @@ def test_who_says_what_it_heard_last_misses_nothing_and_hears_nothing_twice(queu
         async with aclosing(feed.follow(heard[-1].number, task_id=task.id)) as entries:
             return heard + await take(entries, 42 - len(heard))
 
-    assert what(asyncio.run(follow())) == [
+    assert what(uvloop.run(follow())) == [
         "queued",
         "started",
         *(f"step {step}" for step in range(1, 41)),
@@ -85,7 +86,7 @@ def test_what_happened_before_is_told_only_if_it_is_asked_for(queue, feed):
             submit(queue, [params(seed=2)])
             return await coming
 
-    [told] = asyncio.run(follow())
+    [told] = uvloop.run(follow())
     assert told.number == 2
 
 
@@ -98,7 +99,7 @@ def test_a_client_hears_of_its_own_tasks_only(queue, feed):
             return await first
 
     submit(queue, [params()], "other")
-    assert [entry.client for entry in asyncio.run(follow())] == ["mine", "mine"]
+    assert [entry.client for entry in uvloop.run(follow())] == ["mine", "mine"]
 
 
 def test_a_history_of_many_pages_is_told_in_order(queue, feed, monkeypatch):
@@ -111,7 +112,7 @@ def test_a_history_of_many_pages_is_told_in_order(queue, feed, monkeypatch):
         async with aclosing(feed.follow(0, task_id=task.id)) as entries:
             return await take(entries, 22)
 
-    assert what(asyncio.run(follow()))[2:] == [f"step {step}" for step in range(1, 21)]
+    assert what(uvloop.run(follow()))[2:] == [f"step {step}" for step in range(1, 21)]
 
 
 def test_one_reader_serves_many_streams_and_stops_with_the_last(queue, feed, monkeypatch):
@@ -139,7 +140,7 @@ def test_one_reader_serves_many_streams_and_stops_with_the_last(queue, feed, mon
         assert feed._reading is None
         return list(heard)
 
-    assert what(asyncio.run(follow())) == ["started"] * 50
+    assert what(uvloop.run(follow())) == ["started"] * 50
     assert len(reads) <= 4
 
 
@@ -161,7 +162,7 @@ def test_a_reader_that_is_too_slow_is_sent_away_and_can_go_on_from_where_it_was(
         async with aclosing(feed.follow(heard[-1].number, task_id=task.id)) as entries:
             return heard + await take(entries, 32 - len(heard))
 
-    assert what(asyncio.run(follow()))[2:] == [f"step {step}" for step in range(1, 31)]
+    assert what(uvloop.run(follow()))[2:] == [f"step {step}" for step in range(1, 31)]
 
 
 def test_a_mistake_ends_the_streams_instead_of_leaving_them_silent(queue, feed, monkeypatch):
@@ -179,7 +180,7 @@ def test_a_mistake_ends_the_streams_instead_of_leaving_them_silent(queue, feed, 
         async with asyncio.timeout(10):
             return [entry async for entry in feed.follow(0, task_id=task.id)]
 
-    assert what(asyncio.run(follow())) == ["queued"]
+    assert what(uvloop.run(follow())) == ["queued"]
 
 
 def test_a_feed_that_is_closed_has_told_all_that_was_written(queue, feed):
@@ -192,7 +193,7 @@ def test_a_feed_that_is_closed_has_told_all_that_was_written(queue, feed):
             await feed.close()
             return heard + [entry async for entry in entries]
 
-    assert what(asyncio.run(follow())) == ["queued", "cancelled"]
+    assert what(uvloop.run(follow())) == ["queued", "cancelled"]
 
 
 def test_who_comes_after_the_end_of_a_feed_is_not_kept(queue, feed):
@@ -204,7 +205,7 @@ def test_who_comes_after_the_end_of_a_feed_is_not_kept(queue, feed):
             await feed.ended(task.id)
             return [entry async for entry in feed.follow(0, task_id=task.id)]
 
-    assert asyncio.run(follow()) == []
+    assert uvloop.run(follow()) == []
 
 
 def test_a_database_that_is_away_ends_no_stream(queue, feed, monkeypatch):
@@ -225,5 +226,5 @@ def test_a_database_that_is_away_ends_no_stream(queue, feed, monkeypatch):
             queue.cancel(task.id)
             return heard + await take(entries, 1)
 
-    assert what(asyncio.run(follow())) == ["queued", "cancelled"]
+    assert what(uvloop.run(follow())) == ["queued", "cancelled"]
     assert away == []

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+import uvloop
 
 from hidream_server.api.following import Following
 from hidream_server.errors import StoreUnavailableError, TaskNotFoundError
@@ -51,7 +52,7 @@ def test_all_who_ask_during_a_read_are_answered_by_the_next_one(queue, reads):
         reads.go.set()
         return [found.task.id for found in await asyncio.gather(first, *rest)]
 
-    assert asyncio.run(ask()) == [ids[0], *[ids[n % 2] for n in range(50)]]
+    assert uvloop.run(ask()) == [ids[0], *[ids[n % 2] for n in range(50)]]
     assert reads.asked == [[ids[0]], ids]
 
 
@@ -69,7 +70,7 @@ def test_who_asks_after_a_change_sees_it_though_a_read_was_under_way(queue, read
         await before
         return (await after).task.state
 
-    assert asyncio.run(ask()) == "cancelled"
+    assert uvloop.run(ask()) == "cancelled"
     assert len(reads.asked) == 2
 
 
@@ -85,7 +86,7 @@ def test_one_who_leaves_keeps_no_answer_from_the_others(queue, reads):
         reads.go.set()
         return (await stayer).task.id
 
-    assert asyncio.run(ask()) == task.id
+    assert uvloop.run(ask()) == task.id
 
 
 def test_a_task_that_is_not_there_is_said_to_be_none(queue, reads):
@@ -97,7 +98,7 @@ def test_a_task_that_is_not_there_is_said_to_be_none(queue, reads):
         looks = [following.look(name) for name in ("no-id", task.id)]
         return await asyncio.gather(*looks, return_exceptions=True)
 
-    missing, found = asyncio.run(ask())
+    missing, found = uvloop.run(ask())
     assert isinstance(missing, TaskNotFoundError)
     assert found.position == 0
     assert found.seconds_left > 0
@@ -122,6 +123,6 @@ def test_trouble_reaches_all_who_asked_and_none_who_ask_later(queue, monkeypatch
         failed = await asyncio.gather(*looks, return_exceptions=True)
         return [*failed, await following.look(task.id)]
 
-    *failed, found = asyncio.run(ask())
+    *failed, found = uvloop.run(ask())
     assert all(isinstance(error, StoreUnavailableError) for error in failed)
     assert found.task.id == task.id

@@ -1,11 +1,11 @@
 """GET /metrics, and what the middleware makes of requests."""
 
-import asyncio
 import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 from fastapi import FastAPI
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families
@@ -107,7 +107,7 @@ def test_a_database_that_hangs_takes_one_thread_and_little_time():
         assert await patient.look() == {TaskState.QUEUED: 7}
 
     queue = Hanging()
-    asyncio.run(scrape())
+    uvloop.run(scrape())
 
 
 def test_a_submission_that_openais_route_refuses_is_counted_alike(client: TestClient):

@@ -1,9 +1,9 @@
 """A database that is away costs a group nothing but time."""
 
-import asyncio
 import math
 
 import pytest
+import uvloop
 
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.errors import StoreUnavailableError
@@ -46,7 +46,7 @@ def stage(tmp_path):
 
 def claimed(patient: PatientQueue, real) -> Task:
     submit(real, [params()])
-    [task] = asyncio.run(patient.claim(math.inf))
+    [task] = uvloop.run(patient.claim(math.inf))
     return task
 
 
@@ -54,7 +54,7 @@ def test_what_was_done_is_written_down_once_the_database_answers(stage):
     patient, flaky, real, pauses = stage
     task = claimed(patient, real)
     flaky.failures = 3
-    assert asyncio.run(patient.complete((task.id, 1), ["a.png"], {}, 7))
+    assert uvloop.run(patient.complete((task.id, 1), ["a.png"], {}, 7))
     assert real.get(task.id).state is TaskState.COMPLETED
     assert len(pauses) == 3
 
@@ -63,11 +63,11 @@ def test_a_crash_is_told_as_often_as_it_takes_and_counts_once(stage):
     patient, flaky, real, _ = stage
     task = claimed(patient, real)
     flaky.failures = 2
-    assert not asyncio.run(patient.crashed(task, "rank 0 left"))
+    assert not uvloop.run(patient.crashed(task, "rank 0 left"))
     assert real.get(task.id).crashes == 1
     for _ in range(2):
-        [task] = asyncio.run(patient.claim(math.inf))
-        failed = asyncio.run(patient.crashed(task, "rank 0 left"))
+        [task] = uvloop.run(patient.claim(math.inf))
+        failed = uvloop.run(patient.crashed(task, "rank 0 left"))
     assert failed
     assert real.get(task.id).state is TaskState.FAILED
 
@@ -76,12 +76,12 @@ def test_what_can_wait_is_not_insisted_on(stage):
     patient, flaky, real, pauses = stage
     task = claimed(patient, real)
     flaky.failures = 3
-    assert asyncio.run(patient.beat({(task.id, 1): 2})) is None
-    assert asyncio.run(patient.claim(math.inf)) == []
-    assert not asyncio.run(patient.is_idle())
+    assert uvloop.run(patient.beat({(task.id, 1): 2})) is None
+    assert uvloop.run(patient.claim(math.inf)) == []
+    assert not uvloop.run(patient.is_idle())
     assert pauses == []
-    assert asyncio.run(patient.is_idle())
-    assert asyncio.run(patient.beat({(task.id, 7): 2})) == {(task.id, 7)}
+    assert uvloop.run(patient.is_idle())
+    assert uvloop.run(patient.beat({(task.id, 7): 2})) == {(task.id, 7)}
 
 
 def test_patience_ends_when_it_is_told_to(stage):
@@ -90,7 +90,7 @@ def test_patience_ends_when_it_is_told_to(stage):
     flaky.failures = 1000
     patient.give_up_at(2.0)
     with pytest.raises(StoreUnavailableError):
-        asyncio.run(patient.hand_back((task.id, 1), "tested"))
+        uvloop.run(patient.hand_back((task.id, 1), "tested"))
     assert sum(pauses) == pytest.approx(2.0)
     assert real.get(task.id).state is TaskState.PROCESSING
     assert real.take_back("me") == 1
@@ -104,7 +104,7 @@ def test_what_was_written_though_the_answer_was_lost_is_done(stage):
     ):
         task = claimed(patient, real)
         assert getattr(real, verb)((task.id, 1), *arguments)
-        assert asyncio.run(getattr(patient, verb)((task.id, 1), *arguments))
+        assert uvloop.run(getattr(patient, verb)((task.id, 1), *arguments))
         assert real.get(task.id).state is state
 
 
@@ -112,5 +112,5 @@ def test_what_another_attempt_holds_is_not_done(stage):
     patient, _, real, _ = stage
     task = claimed(patient, real)
     real.take_back("me")
-    assert not asyncio.run(patient.complete((task.id, 1), ["a.png"], {}, 7))
-    assert not asyncio.run(patient.fail((task.id, 1), "no memory"))
+    assert not uvloop.run(patient.complete((task.id, 1), ["a.png"], {}, 7))
+    assert not uvloop.run(patient.fail((task.id, 1), "no memory"))

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import uvloop
+
 from hidream_server.engine.health import EngineHealth, EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.patient_queue import PatientQueue
@@ -81,7 +83,7 @@ def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> 
         assert engine.stopping
         assert engine.running == 0
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def health(state: EngineState, since: float, warm: bool = True, memory: int = 1) -> EngineHealth:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from hidream_server.engine.health import EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
@@ -128,7 +129,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stage
                 await running
             return stage
 
-        return asyncio.run(main())
+        return uvloop.run(main())
 
     return play
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import uvloop
 from sqlalchemy import select
 
 from hidream_server.errors import DeliveryError, StoreUnavailableError
@@ -95,7 +96,7 @@ def post(database: Database):
         before = len(sender.sent)
         deliverer = start()
         deliverer.stop()
-        asyncio.run(deliverer.run())
+        uvloop.run(deliverer.run())
         return sender.sent[before:]
 
     def row():
@@ -235,7 +236,7 @@ def test_a_pause_is_longer_by_chance(post):
     deliverer = post.start()
     deliverer._jitter = lambda: 1.0
     deliverer.stop()
-    asyncio.run(deliverer.run())
+    uvloop.run(deliverer.run())
     assert post.row().next_try_at == 1000.0 + next_try_s(1, 1.0)
 
 
@@ -261,7 +262,7 @@ def test_what_was_under_way_at_a_crash_is_sent_again_after_its_lease_under_the_s
             await asyncio.sleep(0)
         running.cancel()
 
-    asyncio.run(crash())
+    uvloop.run(crash())
     post.sender.open = asyncio.Event()
     post.sender.open.set()
     post.clock.now += LEASE_S - 1
@@ -310,7 +311,7 @@ def test_what_ends_while_it_stops_is_told_before_it_ends(post, monkeypatch, unhu
         return found
 
     monkeypatch.setattr(Outbox, "claim", claim_too_early)
-    asyncio.run(deliverer.run())
+    uvloop.run(deliverer.run())
     assert len(post.sender.sent) == 1
 
 
@@ -345,7 +346,7 @@ def test_it_delivers_when_it_is_told_that_there_is_more(post, unhurried):
         deliverer.stop()
         await running
 
-    asyncio.run(follow())
+    uvloop.run(follow())
     # Nobody listens any more.
     cancelled(post)
 
@@ -364,7 +365,7 @@ def test_it_looks_now_and_then_by_itself_for_what_has_become_due(post, unhurried
         deliverer.stop()
         await running
 
-    asyncio.run(follow())
+    uvloop.run(follow())
     assert post.row().done_at == 1005.0
 
 
@@ -387,7 +388,7 @@ def test_a_database_that_is_away_or_a_mistake_ends_nothing(post, unhurried, monk
         deliverer.stop()
         await running
 
-    asyncio.run(follow())
+    uvloop.run(follow())
     assert "a mistake" in caplog.text
 
 
@@ -412,7 +413,7 @@ def test_so_many_are_sent_at_once_and_of_one_client_no_more_than_its_part(post, 
         deliverer.stop()
         await running
 
-    asyncio.run(follow())
+    uvloop.run(follow())
     assert len({one.id for one in post.sender.sent}) == len(post.sender.sent)
 
 
@@ -429,5 +430,5 @@ def test_many_hints_are_one_look(post, unhurried, monkeypatch):
             deliverer.hint()
         running.cancel()
 
-    asyncio.run(follow())
+    uvloop.run(follow())
     assert len(looks) == 1

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import httpcore2
 import pytest
 import trustme
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
@@ -45,7 +46,7 @@ def sender(network: Network, names: Resolver | None = None, **options) -> Sender
 def failure(*args, **options) -> DeliveryError:
     """Return the error of a delivery that fails; it tells no secrets."""
     with pytest.raises(DeliveryError) as caught:
-        asyncio.run(asyncio.wait_for(deliver(*args, **options), 5))
+        uvloop.run(asyncio.wait_for(deliver(*args, **options), 5))
     for secret in ("hush", SECRET, PUBLIC, "10.0.0.1"):
         assert secret not in str(caught.value)
     assert len(str(caught.value)) < 200
@@ -61,7 +62,7 @@ def test_a_receiver_on_this_machine_gets_a_message_that_it_can_verify():
             await deliver(Sender(LAX), f"http://127.0.0.1:{receiver.port}/a;b=1?c=d", BODY)
         return receiver
 
-    receiver = asyncio.run(talk())
+    receiver = uvloop.run(talk())
     [got] = receiver.received
     assert got.line == "POST /a;b=1?c=d HTTP/1.1"
     assert Webhook(SECRET).verify(got.body, got.headers) == json.loads(BODY)
@@ -80,7 +81,7 @@ def test_nothing_of_an_answer_comes_back_with_the_next_message():
             await deliver(Sender(LAX), f"http://127.0.0.1:{receiver.port}/", times=2)
         return receiver.received
 
-    first, second = asyncio.run(talk())
+    first, second = uvloop.run(talk())
     assert set(first.headers) == set(second.headers)
 
 
@@ -92,7 +93,7 @@ def test_a_large_body_arrives_whole():
             await deliver(Sender(LAX), f"http://127.0.0.1:{receiver.port}/", body)
         return receiver.received
 
-    [got] = asyncio.run(talk())
+    [got] = uvloop.run(talk())
     assert got.body == body
 
 
@@ -106,7 +107,7 @@ def test_a_receiver_on_this_machine_is_refused_unless_the_owner_says_so():
                 assert receiver.received == []
 
     with pytest.raises(DeliveryError, match="may not go to"):
-        asyncio.run(talk())
+        uvloop.run(talk())
 
 
 def test_a_port_on_which_nobody_listens_is_a_failure():
@@ -147,7 +148,7 @@ def test_a_name_that_changes_its_address_gains_nothing():
 
 def test_what_is_connected_to_is_the_address_and_not_the_name():
     network = Network()
-    asyncio.run(deliver(sender(network), "http://receiver.example:8080/"))
+    uvloop.run(deliver(sender(network), "http://receiver.example:8080/"))
     assert network.connected == [(PUBLIC, 8080)]
     assert b"\r\nHost: receiver.example:8080\r\n" in network.streams[0].written
 
@@ -170,7 +171,7 @@ def test_a_name_without_an_address_is_a_failure_for_now():
 def test_the_next_address_is_tried_if_one_does_not_answer():
     dead = ["2606:4700:4700::1111", "8.8.8.8"]
     network = Network(dead=dead)
-    asyncio.run(deliver(sender(network, Names([*dead, PUBLIC]))))
+    uvloop.run(deliver(sender(network, Names([*dead, PUBLIC]))))
     assert network.connected == [(address, 80) for address in (*dead, PUBLIC)]
 
 
@@ -182,7 +183,7 @@ def test_if_no_address_answers_the_delivery_fails():
 
 def test_an_ipv6_address_keeps_its_brackets_in_the_host_header():
     network, url = Network(), "http://[2606:4700:4700::1111]:8080/"
-    asyncio.run(deliver(sender(network, Names(["2606:4700:4700::1111"])), url))
+    uvloop.run(deliver(sender(network, Names(["2606:4700:4700::1111"])), url))
     assert b"\r\nHost: [2606:4700:4700::1111]:8080\r\n" in network.streams[0].written
 
 
@@ -190,7 +191,7 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     network = Network()
-    asyncio.run(deliver(sender(network)))
+    uvloop.run(deliver(sender(network)))
     assert network.connected == [(PUBLIC, 80)]
 
 
@@ -202,7 +203,7 @@ def test_names_are_looked_up_as_this_machine_does():
         finally:
             resolver.close()
 
-    literal, odd, name = asyncio.run(look_up("1.1.1.1", "0x7f.1", "localhost"))
+    literal, odd, name = uvloop.run(look_up("1.1.1.1", "0x7f.1", "localhost"))
     assert (literal, odd) == (["1.1.1.1"], ["127.0.0.1"])
     assert name
     assert set(name) <= {"127.0.0.1", "::1"}
@@ -223,7 +224,7 @@ def test_a_name_server_that_does_not_answer_keeps_nothing_but_its_own_threads(mo
         return errors
 
     try:
-        errors = asyncio.run(talk())
+        errors = uvloop.run(talk())
     finally:
         answered.set()
     assert {str(error) for error in errors} == {"The receiver did not answer in time."}
@@ -235,7 +236,7 @@ def test_a_name_server_that_does_not_answer_keeps_nothing_but_its_own_threads(mo
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_every_2xx_is_success(status):
     network = Network(answer(status))
-    asyncio.run(deliver(sender(network)))
+    uvloop.run(deliver(sender(network)))
     assert [stream.closed for stream in network.streams] == [True]
 
 
@@ -263,13 +264,13 @@ def test_a_redirect_is_not_followed(status, target):
 
 
 def test_an_informational_answer_is_not_the_answer():
-    asyncio.run(deliver(sender(Network(b"HTTP/1.1 103 Early Hints\r\n\r\n", answer(200)))))
+    uvloop.run(deliver(sender(Network(b"HTTP/1.1 103 Early Hints\r\n\r\n", answer(200)))))
 
 
 def test_the_body_of_an_answer_is_not_waited_for():
     for then in ("flood", "silence"):
         network = Network(b"HTTP/1.1 200 OK\r\n\r\n", then=then)
-        asyncio.run(deliver(sender(network)))
+        uvloop.run(deliver(sender(network)))
         assert [(stream.reads, stream.closed) for stream in network.streams] == [(1, True)]
 
 
@@ -340,7 +341,7 @@ def test_a_receiver_that_does_not_answer_keeps_no_other_waiting():
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(talk(), 5))
+    uvloop.run(asyncio.wait_for(talk(), 5))
 
 
 def test_a_delivery_that_is_cancelled_closes_its_connection():
@@ -354,14 +355,14 @@ def test_a_delivery_that_is_cancelled_closes_its_connection():
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(cancel())
+    uvloop.run(cancel())
     assert network.streams[0].closed
 
 
 def test_a_secret_that_cannot_be_read_is_not_the_receivers_fault():
     network = Network()
     with pytest.raises(WebhookSecretError):
-        asyncio.run(sender(network).send(URL, "msg_1", 1, BODY, "hush"))
+        uvloop.run(sender(network).send(URL, "msg_1", 1, BODY, "hush"))
     assert network.connected == []
 
 
@@ -377,7 +378,7 @@ def test_every_url_that_is_allowed_can_be_sent_to(start, rest):
         assert not start.startswith(("/", "?"))
         return
     network = Network()
-    asyncio.run(deliver(sender(network, ssl_context=NO_TLS), url))
+    uvloop.run(deliver(sender(network, ssl_context=NO_TLS), url))
     assert len(network.connected) == 1
 
 
@@ -403,25 +404,25 @@ async def deliver_by_tls(names: list[str], client: ssl.SSLContext | None = None,
 
 
 def test_the_certificate_is_asked_for_the_name_though_the_address_is_connected_to():
-    assert asyncio.run(deliver_by_tls(["receiver.example"])) == 1
+    assert uvloop.run(deliver_by_tls(["receiver.example"])) == 1
 
 
 @pytest.mark.parametrize("names", [["other.example"], ["127.0.0.1"]])
 def test_a_certificate_for_another_name_is_refused(names):
     with pytest.raises(DeliveryError, match=r"not accepted: Hostname mismatch.*example'\.$"):
-        asyncio.run(deliver_by_tls(names))
+        uvloop.run(deliver_by_tls(names))
 
 
 def test_a_certificate_of_an_authority_that_is_not_trusted_is_refused():
     untrusting = httpcore2.default_ssl_context()
     with pytest.raises(DeliveryError, match="certificate is not accepted"):
-        asyncio.run(deliver_by_tls(["receiver.example"], untrusting))
+        uvloop.run(deliver_by_tls(["receiver.example"], untrusting))
 
 
 def test_an_address_in_the_url_is_asked_for_in_the_certificate():
-    assert asyncio.run(deliver_by_tls(["127.0.0.1"], host="127.0.0.1")) == 1
+    assert uvloop.run(deliver_by_tls(["127.0.0.1"], host="127.0.0.1")) == 1
     with pytest.raises(DeliveryError, match="certificate is not accepted"):
-        asyncio.run(deliver_by_tls(["receiver.example"], host="127.0.0.1"))
+        uvloop.run(deliver_by_tls(["receiver.example"], host="127.0.0.1"))
 
 
 def test_a_receiver_without_tls_is_a_failure():
@@ -435,4 +436,4 @@ def test_a_receiver_without_tls_is_a_failure():
             await deliver(Sender(LAX), f"https://127.0.0.1:{port}/")
 
     with pytest.raises(DeliveryError, match="does not speak TLS"):
-        asyncio.run(talk())
+        uvloop.run(talk())

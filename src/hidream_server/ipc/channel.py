@@ -63,6 +63,9 @@ class SupervisorChannel:
 
     async def send(self, command: Command) -> None:
         """Send a command; a rank that has gone is noticed by `receive`, not here."""
+        # Once it is closed some loops drop what is written, and others raise.
+        if self._writer.is_closing():
+            return
         try:
             self._writer.write(_pack(command))
             await self._writer.drain()

@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+import uvloop
 
 from hidream_server.engine.launchers import torchrun
 from hidream_server.engine.launchers.launcher import LaunchOrder
@@ -47,7 +48,7 @@ def start(monkeypatch):
 
     def start(order: LaunchOrder = ORDER) -> Started:
         with pytest.raises(Started) as caught:
-            asyncio.run(TorchrunLauncher(torchrun_command).start(order))
+            uvloop.run(TorchrunLauncher(torchrun_command).start(order))
         return caught.value
 
     return start
@@ -129,7 +130,7 @@ def test_starting_leaves_this_process_own_environment_alone(start, monkeypatch):
 @pytest.mark.usefixtures("no_torch")
 def test_without_torch_the_error_names_the_interpreter_and_the_fix(start):
     with pytest.raises(TorchMissingError) as caught:
-        asyncio.run(TorchrunLauncher(torchrun_command).start(ORDER))
+        uvloop.run(TorchrunLauncher(torchrun_command).start(ORDER))
     message = str(caught.value)
     assert sys.executable in message
     assert "scripts/start_hidream_service.sh" in message
@@ -142,7 +143,7 @@ def test_with_torch_nothing_is_said():
 
 
 def test_killing_what_was_never_started_is_no_error():
-    asyncio.run(TorchrunLauncher(torchrun_command).kill())
+    uvloop.run(TorchrunLauncher(torchrun_command).kill())
 
 
 def run_in_place_of_ranks(program: str) -> TorchrunLauncher:
@@ -157,7 +158,7 @@ def test_output_without_end_does_no_harm(caplog):
         await launcher.start(ORDER)
         return await launcher.wait()
 
-    assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code 3"
+    assert uvloop.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code 3"
     assert "xxx" in caplog.text
     assert len(caplog.text) < 200_000
 
@@ -171,7 +172,7 @@ def test_ranks_give_way_as_far_as_they_are_told_to(caplog):
         await launcher.start(ORDER)
         await launcher.wait()
 
-    asyncio.run(asyncio.wait_for(life(), 30))
+    uvloop.run(asyncio.wait_for(life(), 30))
     assert f"niceness {mine + 3}" in caplog.text
 
 
@@ -183,7 +184,7 @@ def test_an_end_of_our_own_making_is_no_error(caplog):
         await launcher.kill()
         await launcher.wait()
 
-    asyncio.run(asyncio.wait_for(life(), 30))
+    uvloop.run(asyncio.wait_for(life(), 30))
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
@@ -202,7 +203,7 @@ def test_an_agent_that_ignores_the_first_signal_is_killed(monkeypatch):
         await launcher.kill()
         return await launcher.wait()
 
-    assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
+    assert uvloop.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
 
 
 def test_an_end_is_noticed_though_a_rank_outlives_it_and_holds_the_output(tmp_path):
@@ -221,9 +222,9 @@ def test_an_end_is_noticed_though_a_rank_outlives_it_and_holds_the_output(tmp_pa
         finally:
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
-    assert asyncio.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
+    assert uvloop.run(asyncio.wait_for(life(), 30)) == "the ranks ended with code -9"
 
 
 def test_a_program_that_cannot_be_started_is_a_group_that_cannot():
     with pytest.raises(GroupStartError, match="No such file"):
-        asyncio.run(TorchrunLauncher(lambda _size: ["/no/such/program"]).start(ORDER))
+        uvloop.run(TorchrunLauncher(lambda _size: ["/no/such/program"]).start(ORDER))
