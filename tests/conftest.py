@@ -1,12 +1,13 @@
 """Fixtures shared by the tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.e2e.server import Server
 from tests.postgresql import Postgresql
 from tests.support import fast_copy
 
@@ -17,6 +18,9 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASS
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+#: One image a step: then a picture's bytes depend on no company.
+BY_ITSELF = {"HIDREAM_MAX_ROWS": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +34,33 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]
     """A PostgreSQL server that is there for all tests; they make databases of their own."""
     with Postgresql(tmp_path_factory.mktemp("postgresql") / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A warm server on the demo model, shared by the tests that do it no harm."""
+    shared = Server(tmp_path_factory.mktemp("server"), environment=BY_ITSELF)
+    shared.start()
+    shared.wait_for("/readyz")
+    yield shared
+    code = shared.stop()
+    shared.clean_up()
+    assert code == 0
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Make servers that a test may do anything to; they are started by the test."""
+    made: list[Server] = []
+
+    def make(*options: str, **environment: str) -> Server:
+        folder = tmp_path / f"server{len(made)}"
+        made.append(Server(folder, options, BY_ITSELF | environment))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.clean_up()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -31,7 +31,8 @@ class Server:
     ) -> None:
         self.folder = folder
         self.port = free_port()
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx2.Client(base_url=self.url, timeout=30)
         self._options = options
         self._environment = os.environ | environment
         self.process: subprocess.Popen[bytes] | None = None
