@@ -2,9 +2,11 @@
 # Everything that CI runs: bash scripts/run_tests.sh [pytest arguments]; --soak for the long part.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/browser.sh"
 
 cd "$ROOT"
 prepare "[dev]"
+prepare_browser
 export HF_HUB_OFFLINE=1
 
 "$PYTHON" -m ruff check .

@@ -16,7 +16,8 @@ from tests.support import fast_copy
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 # How long an example takes says more about the machine than about the code.
-settings.register_profile("unhurried", deadline=None)
+# Its parent is named because Hypothesis takes a less curious one where CI is set.
+settings.register_profile("unhurried", settings.get_profile("default"), deadline=None)
 settings.load_profile("unhurried")
 
 #: One image a step: then a picture's bytes depend on no company.
