@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hidream_server.api import events, health, images, listing, metrics, tasks
+from hidream_server.api import events, health, images, listing, metrics, offer, studio, tasks
 from hidream_server.api.errors import status_of
 from hidream_server.api.limits import Limits
 from hidream_server.api.openai import batches, files, models
@@ -73,6 +73,8 @@ def test_the_routes_table_is_the_code(readme: str) -> None:
             images,
             listing,
             metrics,
+            offer,
+            studio,
             tasks,
             files,
             batches,

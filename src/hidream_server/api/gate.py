@@ -20,7 +20,9 @@ from hidream_server.errors import (
 from hidream_server.keys import Scope as KeyScope
 
 #: Answered without a key, whatever happens to the database.
-OPEN = frozenset({"/livez", "/readyz", "/health"})
+OPEN = frozenset({"/", "/studio", "/studio/", "/livez", "/readyz", "/health"})
+#: What the page is made of; it asks for a key by itself.
+_OPEN_FOLDER = "/studio/"
 #: Only for those who may see everything.
 ADMIN = frozenset({"/metrics"})
 #: Where a signed link does instead of a key.
@@ -58,7 +60,7 @@ class Gate:
 
     async def _caller(self, request: Request) -> Caller:
         path = route_path(request.scope)
-        if path in OPEN:
+        if path in OPEN or path.startswith(_OPEN_FOLDER):
             return ANYBODY
         if await self._keyring.is_open():
             return Caller(client=request.client.host if request.client else "")

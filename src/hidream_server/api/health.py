@@ -7,14 +7,21 @@ from fastapi import APIRouter, Request, Response
 from hidream_server import __version__
 from hidream_server.api.schemas import DeviceAnswer, HealthAnswer, ModelAnswer, RootAnswer
 from hidream_server.api.services import ServicesDep
+from hidream_server.api.studio import page, wants_page
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.task import TaskState
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/")
-async def root(request: Request, services: ServicesDep) -> RootAnswer:
+@router.get("/", response_model=RootAnswer)
+async def root(
+    request: Request, services: ServicesDep, response: Response
+) -> RootAnswer | Response:
+    """Say what this is; to browsers with the page HiDream Studio."""
+    if wants_page(request):
+        return page()
+    response.headers["Vary"] = "Accept"
     return RootAnswer(
         message="HiDream-I1 image generation",
         status=services.health().state,

@@ -12,8 +12,16 @@ _DOCUMENTATION = (
     " img-src 'self' data: blob:; worker-src blob:; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'"
 )
+#: For the page that people use: nothing but what this server has, and nothing written inside it.
+#: Pictures are shown from memory, too.
+_STUDIO = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 #: The policy of each page, by its path.
 PAGES = {
+    "/": _STUDIO,
+    "/studio": _STUDIO,
     "/docs": _DOCUMENTATION,
     "/docs/oauth2-redirect": _DOCUMENTATION,
     "/redoc": _DOCUMENTATION,

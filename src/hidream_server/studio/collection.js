@@ -1,0 +1,63 @@
+// The pictures that the server keeps, page by page, and what of them is searched for.
+import { computed, signal } from "./html.js";
+import { call } from "./api.js";
+import { complain } from "./notices.js";
+import { ids, put, task } from "./tasks.js";
+
+const PAGE = 24;
+
+/** Words that prompts must have. */
+export const search = signal("");
+/** "loading", "more" if there is more to be fetched, or "all". */
+export const state = signal("loading");
+/** Ids of the tasks that were fetched. */
+const fetched = signal(new Set());
+/** The creation of the oldest task that was fetched: what is known of older ones has gaps. */
+const oldest = signal("");
+let cursor = null;
+let latest = 0;
+
+/** Every picture, as {task, index}, the latest first; those that are finished meanwhile, too. */
+export const pictures = computed(() => {
+  const words = search.value.toLowerCase();
+  const found = [];
+  for (const id of ids.value) {
+    const it = task(id);
+    const isNew = it?.created_at > oldest.value && it.request.prompt.toLowerCase().includes(words);
+    if (fetched.value.has(id) || isNew) {
+      it?.result_urls.forEach((_, index) => found.push({ task: it, index }));
+    }
+  }
+  return found;
+});
+
+/** Begin again, with these words. */
+export function refresh(words = search.value) {
+  search.value = words;
+  fetched.value = new Set();
+  oldest.value = "~";
+  cursor = null;
+  return more();
+}
+
+/** Fetch the next page. */
+export async function more() {
+  const mine = ++latest;
+  state.value = "loading";
+  const query = new URLSearchParams({ status: "completed", limit: PAGE });
+  if (search.value) query.set("prompt", search.value);
+  if (cursor !== null) query.set("cursor", cursor);
+  try {
+    const page = await call("GET", `tasks?${query}`);
+    // Asked for something else meanwhile.
+    if (mine !== latest) return;
+    page.tasks.forEach(put);
+    fetched.value = new Set([...fetched.value, ...page.tasks.map((it) => it.task_id)]);
+    oldest.value = page.tasks.at(-1)?.created_at ?? "";
+    cursor = page.next_cursor;
+    state.value = cursor === null ? "all" : "more";
+  } catch (error) {
+    state.value = "more";
+    complain(error);
+  }
+}

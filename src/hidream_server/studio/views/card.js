@@ -1,0 +1,77 @@
+// One task: its pictures as they appear, how far it is, and what can be done about it.
+import { html } from "../html.js";
+import { call, picture, preview } from "../api.js";
+import { seconds, t } from "../i18n.js";
+import { complain } from "../notices.js";
+import { isOpen, load, put, task } from "../tasks.js";
+
+export function Card({ id }) {
+  const it = task(id);
+  if (!it) return null;
+  return html`<article class="card ${it.status}" data-task=${id}>
+    <${Pictures} it=${it} />
+    ${isOpen(it) && html`<${Progress} it=${it} />`}
+    <div class="about">
+      <p class="prompt" title=${it.request.prompt}>${it.request.prompt}</p>
+      <p class="state">${where(it)}</p>
+      ${it.status === "failed" && html`<p class="problem">${it.error}</p>`}
+      <${Actions} it=${it} />
+    </div>
+  </article>`;
+}
+
+function Pictures({ it }) {
+  const [width, height] = it.request.resolution.split("x");
+  const count = it.request.num_images_per_prompt;
+  const indexes = Array.from({ length: count }, (_, index) => index);
+  return html`<div class="pictures ${count > 1 ? "many" : ""}">
+    ${indexes.map((index) => html`<div class="frame" key=${index} style=${{ aspectRatio: `${width} / ${height}` }}>
+      <${Picture} it=${it} index=${index} />
+    </div>`)}
+  </div>`;
+}
+
+function Picture({ it, index }) {
+  const { task_id: id, request } = it;
+  const url = it.result_urls[index];
+  if (url) {
+    return html`<a href="#/picture/${id}/${index}">
+      <img src=${picture(url, "webp")} alt=${request.prompt} loading="lazy" /></a>`;
+  }
+  const unfinished = isOpen(it) && it.previews[index];
+  if (unfinished) {
+    return html`<img class="unfinished" src=${preview(id, unfinished)} alt=${t("previewOf", request)} />`;
+  }
+  return html`<span class="blank" aria-hidden="true">${isOpen(it) ? "" : "✕"}</span>`;
+}
+
+function Progress({ it }) {
+  return html`<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100"
+    aria-valuenow=${it.progress} aria-label=${t("progressOf", it.request)}>
+    <div style=${{ width: `${it.progress}%` }} />
+  </div>`;
+}
+
+/** Say in words how a task is doing. */
+function where(it) {
+  const parts = [t("state")[it.status]];
+  if (it.status === "queued" && it.queue_position != null) parts.push(t("before", { n: it.queue_position }));
+  if (it.status === "processing" && it.step) parts.push(t("stepOf", it));
+  if (isOpen(it) && it.estimated_time != null) parts.push(t("left", { time: seconds(it.estimated_time) }));
+  if (isOpen(it) && it.attempt > 1) parts.push(t("again", it));
+  if (it.status === "completed" && it.processing_time != null) parts.push(seconds(it.processing_time));
+  if (it.pictures_expired) parts.push(t("expired"));
+  return parts.join(" · ");
+}
+
+function Actions({ it }) {
+  const id = it.task_id;
+  const does = (action) => () => action().catch(complain);
+  if (isOpen(it)) {
+    const cancel = does(async () => put(await call("POST", `tasks/${id}/cancel`)));
+    return html`<button class="plain" onClick=${cancel}>${t("cancel")}</button>`;
+  }
+  if (it.status === "completed") return null;
+  const retry = does(async () => load((await call("POST", `tasks/${id}/retry`)).task_id));
+  return html`<button class="plain" onClick=${retry}>${t("retry")}</button>`;
+}

@@ -1,0 +1,57 @@
+// The top of the page: where one can go, language, colours, and what concerns every view.
+import { effect, html } from "../html.js";
+import { key, useKey } from "../api.js";
+import { language, t } from "../i18n.js";
+import { connection } from "../live.js";
+import { route } from "../route.js";
+import { health } from "../settings.js";
+import { keptHere } from "../stored.js";
+
+const VIEWS = ["make", "gallery", "service"];
+const THEMES = ["auto", "light", "dark"];
+const theme = keptHere("theme", "auto");
+
+effect(() => {
+  document.documentElement.dataset.theme = theme.value;
+});
+
+export function Header() {
+  return html`<header>
+    <a class="skip" href="#content" onClick=${skip}>${t("skip")}</a>
+    <h1>HiDream <b>Studio</b> ${health.value?.model.notice && html`<span class="badge">${t("demoBadge")}</span>`}</h1>
+    <nav aria-label=${t("views")}>
+      ${VIEWS.map((view) => html`<a key=${view} href="#/${view}"
+        aria-current=${route.value[0] === view ? "page" : undefined}>${t(view)}</a>`)}
+    </nav>
+    <div class="row choices">
+      <button class="plain" lang=${language.value === "zh" ? "en" : "zh"} aria-label=${t("language")}
+        onClick=${() => (language.value = language.value === "zh" ? "en" : "zh")}>
+        ${language.value === "zh" ? "English" : "中文"}</button>
+      <button class="plain" title="${t("theme")}: ${t("themes")[theme.value]}"
+        aria-label="${t("theme")}: ${t("themes")[theme.value]}" onClick=${nextTheme}>◐</button>
+      ${key.value && html`<button class="plain" onClick=${() => useKey("")}>${t("keyForget")}</button>`}
+    </div>
+  </header>`;
+}
+
+function nextTheme() {
+  theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length];
+}
+
+// The address after # names views, so this must not change it.
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("content").focus();
+}
+
+/** What everyone should know now: no connection, a model that loads, a toy. */
+export function Banners() {
+  const now = health.value;
+  const said = [];
+  if (connection.value === "offline") said.push(["bad", t("offline")]);
+  else if (now && now.status !== "healthy") said.push(["warn", t(now.status, now)]);
+  if (now?.model.notice) said.push(["info", t("demo")]);
+  return html`<div role="status">
+    ${said.map(([kind, text]) => html`<p class="banner ${kind}" key=${text}>${text}</p>`)}
+  </div>`;
+}
