@@ -70,6 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption(
+        "--screenshots", action="store_true", help="take the pictures of the page in docs/ anew"
+    )
+    parser.addoption(
         "--soak", action="store_true", help="run what takes many minutes, too: the soak"
     )
 

@@ -13,9 +13,8 @@ _DOCUMENTATION = (
     " frame-ancestors 'none'"
 )
 #: For the page that people use: nothing but what this server has, and nothing written inside it.
-#: Pictures are shown from memory, too.
 _STUDIO = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 #: The policy of each page, by its path.

@@ -5,8 +5,13 @@ import { keptInTab } from "./stored.js";
 
 /** The API key, if one is needed; gone when the tab is closed. */
 export const key = keptInTab("key", "");
-/** Why a key is asked for: "" while none is, "needed" or "wrong". */
-export const keyWanted = signal("");
+/** Whether a key is asked for: there was none, or it is not good any more. */
+export const keyWanted = signal(false);
+
+/** A link is renewed when it is good for less, in seconds. */
+const GOOD_S = 60;
+/** Good enough for pictures that are shown small. */
+const COMPRESSION = 75;
 
 const base = new URL(".", document.baseURI);
 
@@ -34,6 +39,8 @@ export async function call(method, path, body) {
 /** Fetch something of the API with the key. Throws an ApiError for what is no success. */
 export async function request(path, options = {}) {
   const used = key.value;
+  // What no header can carry is no key.
+  if (used && !/^[!-~]+$/.test(used)) throw new ApiError(401, "unauthorized", "No API key looks like this.");
   const headers = { ...options.headers, ...(used && { Authorization: `Bearer ${used}` }) };
   let response;
   try {
@@ -43,7 +50,7 @@ export async function request(path, options = {}) {
     throw new ApiError(0, "unreachable", "The server does not answer.");
   }
   if (response.ok) return response;
-  if (response.status === 401 && used === key.value) keyWanted.value = used ? "wrong" : "needed";
+  if (response.status === 401 && used === key.value) keyWanted.value = true;
   throw await refusal(response);
 }
 
@@ -57,20 +64,38 @@ async function refusal(response) {
   }
 }
 
-/** Try a key, and begin again with it; throws an ApiError if it is not good. */
+/** Try a key, and begin again with it, or with none; throws an ApiError if it is not good. */
 export async function useKey(text) {
+  const before = key.value;
   key.value = text;
-  if (text) await call("GET", "tasks?limit=1");
+  try {
+    if (text) await call("GET", "tasks?limit=1");
+  } catch (error) {
+    key.value = before;
+    throw error;
+  }
   // Whatever is shown belongs to another key.
   location.reload();
 }
 
+/** Addresses of pictures, but the known ones while they are good: each answer signs them anew. */
+export function lasting(known = [], fresh = []) {
+  const soon = Date.now() / 1000 + GOOD_S;
+  const expires = (url) => new URL(url).searchParams.get("expires") ?? Infinity;
+  const isSame = (url, at) => known[at]?.split("?")[0] === url.split("?")[0];
+  return fresh.map((url, at) => (isSame(url, at) && expires(known[at]) > soon ? known[at] : url));
+}
+
 /** A picture's address here, whatever address the server gives its clients. */
 export function picture(url, format = "png") {
-  const { pathname, search } = new URL(url);
+  const { pathname, searchParams } = new URL(url);
   const name = pathname.slice(pathname.lastIndexOf("/") + 1);
-  return address(`images/${name.replace(/\.png$/, `.${format}`)}${search}`);
+  if (format !== "png") searchParams.set("compression", COMPRESSION);
+  return address(`images/${name.replace(/\.png$/, `.${format}`)}?${searchParams}`);
 }
+
+/** The same as a small file, for what is shown small. */
+export const thumbnail = (url) => picture(url, "webp");
 
 /** The same for how an unfinished picture looks. */
 export const preview = (taskId, url) => address(`preview/${taskId}${new URL(url).search}`);

@@ -1,7 +1,6 @@
 // HiDream Studio: puts the views together, and keeps what they all show up to date.
 import { effect, html, render } from "./html.js";
 import { call, keyWanted } from "./api.js";
-import { t } from "./i18n.js";
 import { live } from "./live.js";
 import { Notices } from "./notices.js";
 import { below, route } from "./route.js";
@@ -25,32 +24,35 @@ const VIEWS = {
 
 effect(() => {
   const [view] = route.value;
-  if (view in VIEWS) below.value = view;
+  if (Object.hasOwn(VIEWS, view)) below.value = view;
 });
 
 function App() {
   const [view, id, index] = route.value;
-  const View = VIEWS[view in VIEWS ? view : below.value];
+  const View = VIEWS[Object.hasOwn(VIEWS, view) ? view : below.value];
   return html`<${Header} />
     <main id="content" tabindex="-1"><${Banners} /><${View} /></main>
     ${view === "picture" && html`<${Picture} id=${id} index=${Number(index)} />`}
     ${keyWanted.value && html`<${AskKey} />`}
-    <${DropZone} /><${Notices} />`;
+    <${DropZone} />${view !== "picture" && html`<${Notices} />`}`;
 }
+
+let started;
 
 async function watchHealth() {
   try {
     health.value = await call("GET", "health");
-    if (!limits.value && !keyWanted.value) limits.value = await call("GET", "limits");
+    // Another start may serve another model.
+    if (started !== health.value.since && !keyWanted.value) {
+      limits.value = await call("GET", "limits");
+      started = health.value.since;
+    }
   } catch {
     // The banner says so already, and the next try comes soon.
   }
   setTimeout(watchHealth, HEALTH_MS);
 }
 
-effect(() => {
-  document.title = t("title");
-});
 render(html`<${App} />`, document.getElementById("app"));
 watchHealth();
 live();

@@ -26,8 +26,10 @@ def call(path, body=None):
     return urlopen(Request(SERVER + path, data, HEADERS)).read()
 
 task = json.loads(call("/submit", ${json(body, 4)}))["task_id"]
-while json.loads(call(f"/status/{task}?wait=30"))["status"] in ("queued", "processing"):
-    pass
-with open("picture.png", "wb") as file:
-    file.write(call(f"/download/{task}"))`;
+status = "queued"
+while status in ("queued", "processing"):
+    status = json.loads(call(f"/status/{task}?wait=30"))["status"]
+for index in range(${body.num_images_per_prompt ?? 1}):
+    with open(f"picture-{index}.png", "wb") as file:
+        file.write(call(f"/download/{task}?image_index={index}"))`;
 }

@@ -13,7 +13,7 @@ export const state = signal("loading");
 /** Ids of the tasks that were fetched. */
 const fetched = signal(new Set());
 /** The creation of the oldest task that was fetched: what is known of older ones has gaps. */
-const oldest = signal("");
+const oldest = signal("~");
 let cursor = null;
 let latest = 0;
 
@@ -34,8 +34,6 @@ export const pictures = computed(() => {
 /** Begin again, with these words. */
 export function refresh(words = search.value) {
   search.value = words;
-  fetched.value = new Set();
-  oldest.value = "~";
   cursor = null;
   return more();
 }
@@ -44,6 +42,7 @@ export function refresh(words = search.value) {
 export async function more() {
   const mine = ++latest;
   state.value = "loading";
+  const isFirst = cursor === null;
   const query = new URLSearchParams({ status: "completed", limit: PAGE });
   if (search.value) query.set("prompt", search.value);
   if (cursor !== null) query.set("cursor", cursor);
@@ -51,12 +50,16 @@ export async function more() {
     const page = await call("GET", `tasks?${query}`);
     // Asked for something else meanwhile.
     if (mine !== latest) return;
-    page.tasks.forEach(put);
-    fetched.value = new Set([...fetched.value, ...page.tasks.map((it) => it.task_id)]);
-    oldest.value = page.tasks.at(-1)?.created_at ?? "";
+    put(...page.tasks);
+    const found = page.tasks.map((it) => it.task_id);
+    fetched.value = new Set(isFirst ? found : [...fetched.value, ...found]);
     cursor = page.next_cursor;
+    oldest.value = cursor === null ? "" : page.tasks.at(-1).created_at;
     state.value = cursor === null ? "all" : "more";
+    // Pictures may have expired; then a page has none.
+    if (cursor !== null && page.tasks.every((it) => it.pictures_expired)) await more();
   } catch (error) {
+    if (mine !== latest) return;
     state.value = "more";
     complain(error);
   }

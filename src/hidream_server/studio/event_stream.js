@@ -4,9 +4,8 @@ import { request } from "./api.js";
 /** Something is sent every 15 seconds, if only a comment; after so long there is no connection. */
 const SILENCE_MS = 40000;
 
-/** Yield the events of a stream, {event, id, data}, until it ends. Calls `opened` once it is there. */
-export async function* eventStream(path, lastEventId, opened) {
-  const stop = new AbortController();
+/** Yield the events of a stream, {event, id, data}, until it ends or is stopped. */
+export async function* eventStream(path, lastEventId, opened, stop) {
   let patience;
   const wait = () => {
     clearTimeout(patience);
@@ -29,7 +28,8 @@ async function* blocks(body, heard) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    // A connection that breaks is an end like any other.
+    const { done, value } = await reader.read().catch(() => ({ done: true }));
     if (done) return;
     heard();
     const parts = (text + value).replaceAll("\r\n", "\n").split("\n\n");

@@ -14,14 +14,15 @@ export function notify(name, values = {}, kind = "info") {
 }
 
 /** Say what went wrong, in the server's own words. */
-export const complain = (error) => notify("error", { code: error.code, message: error.message }, "bad");
+export const complain = (error) =>
+  notify(error.code === "unreachable" ? "offline" : "error", { message: error.message }, "bad");
 
 const dismiss = (id) => {
   notices.value = notices.value.filter((notice) => notice.id !== id);
 };
 
 export function Notices() {
-  return html`<div class="notices" role="status" aria-live="polite">
+  return html`<div class="notices" role="log" aria-label=${t("notices")}>
     ${notices.value.map(({ id, name, values, kind }) => html`
       <div class="notice ${kind}" key=${id}>
         <span>${t(name, values)}</span>

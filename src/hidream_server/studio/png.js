@@ -29,6 +29,7 @@ function international(data) {
 
 /** Return the settings in a PNG's texts; null if it does not say them. */
 export function settingsIn(texts) {
-  const needed = ["prompt", "seed", "num_inference_steps", "guidance_scale", "resolution"];
-  return needed.every((name) => name in texts) ? texts : null;
+  const numbers = ["seed", "num_inference_steps", "guidance_scale"];
+  const isThere = ["prompt", "resolution", ...numbers].every((name) => texts[name]?.trim());
+  return isThere && numbers.every((name) => Number.isFinite(Number(texts[name]))) ? texts : null;
 }

@@ -15,6 +15,11 @@ export const route = computed(() => {
 /** The view below a picture that is shown large. */
 export const below = signal("make");
 
+const addressOf = (parts) => `#/${parts.join("/")}`;
+
 export const go = (...parts) => {
-  location.hash = `#/${parts.join("/")}`;
+  location.hash = addressOf(parts);
 };
+
+/** Go there without a step back to here. */
+export const goInstead = (...parts) => location.replace(addressOf(parts));

@@ -2,7 +2,7 @@
 import { batch, computed, signal } from "./html.js";
 import { call } from "./api.js";
 import { keptInTab } from "./stored.js";
-import { put } from "./tasks.js";
+import { load } from "./tasks.js";
 
 /** What the server allows and takes for what is left out; null until it is known. */
 export const limits = signal(null);
@@ -27,7 +27,9 @@ export const body = computed(() => {
   if (fields.negative_prompt.value) asked.negative_prompt = fields.negative_prompt.value;
   if (fields.resolution.value) asked.resolution = fields.resolution.value;
   for (const name of NUMBERS) {
-    if (fields[name].value !== "") asked[name] = Number(fields[name].value);
+    const text = fields[name].value.trim();
+    // What is no number goes as it is: the server says so, at the field.
+    if (text !== "") asked[name] = Number.isFinite(Number(text)) ? Number(text) : text;
   }
   return asked;
 });
@@ -39,8 +41,8 @@ export const problems = signal({});
 export async function submit(asked = body.value) {
   const num_previews = limits.value?.ranges.num_previews.high ?? 0;
   const answer = await call("POST", "submit", { ...asked, num_previews });
-  // Shown at once, and by whoever follows the events as well.
-  put(await call("GET", `status/${answer.task_id}`));
+  // It is accepted, whatever becomes of this: the events tell of it, too.
+  await load(answer.task_id).catch(() => {});
 }
 
 /** Put the settings of a picture into the form. */

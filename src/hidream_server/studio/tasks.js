@@ -1,9 +1,12 @@
 // Every task the page knows, as the server tells of it. Knows statuses and events; nothing of how
 // they arrive.
-import { batch, computed, signal } from "./html.js";
-import { call } from "./api.js";
+import { computed, signal } from "./html.js";
+import { call, lasting } from "./api.js";
 
 const OPEN = new Set(["queued", "processing"]);
+/** So many are remembered; beyond them those that ended first go. */
+const MOST = 2000;
+const STEPS_SHOWN = 120;
 
 /** Signals of tasks by id: the answer of /status, with `step`, `steps` and `previews` on top. */
 const tasks = new Map();
@@ -11,28 +14,40 @@ const tasks = new Map();
 export const ids = signal([]);
 /** Seconds of the latest steps, the oldest first. */
 export const stepSeconds = signal([]);
-const STEPS_SHOWN = 120;
 
 export const isOpen = (task) => OPEN.has(task.status);
 export const task = (id) => tasks.get(id)?.value;
 export const openIds = computed(() => ids.value.filter((id) => isOpen(task(id))));
 
-/** Take over what the server says of a task. */
-export function put(status) {
-  const id = status.task_id;
-  const known = tasks.get(id);
-  if (known) {
-    known.value = { ...known.value, ...status };
-    return;
+/** Take over what the server says of tasks. An answer may be late: an end is final. */
+export function put(...statuses) {
+  const isNew = (status) => !tasks.has(status.task_id);
+  const fresh = statuses.filter(isNew);
+  for (const status of statuses) {
+    if (isNew(status)) tasks.set(status.task_id, signal({ previews: {}, ...status }));
+    else change(status.task_id, { ...status, result_urls: lasting(task(status.task_id).result_urls, status.result_urls) });
   }
-  tasks.set(id, signal({ previews: {}, ...status }));
+  if (!fresh.length) return;
   const newest = (a, b) => task(b).created_at.localeCompare(task(a).created_at);
-  ids.value = [...ids.value, id].sort(newest);
+  ids.value = [...ids.value, ...fresh.map((status) => status.task_id)].sort(newest);
+  ids.value.slice(MOST).filter((id) => !isOpen(task(id))).forEach(forget);
+}
+
+function change(id, changes) {
+  const known = tasks.get(id);
+  if (isOpen(known.value) || !OPEN.has(changes.status)) known.value = { ...known.value, ...changes };
 }
 
 export function forget(id) {
   ids.value = ids.value.filter((other) => other !== id);
   tasks.delete(id);
+}
+
+/** Forget what the server does not know any more, given its latest tasks. */
+export function forgetOthers(latest) {
+  const kept = new Set(latest.map((status) => status.task_id));
+  const oldest = latest.at(-1)?.created_at ?? "";
+  ids.value.filter((id) => task(id).created_at >= oldest && !kept.has(id)).forEach(forget);
 }
 
 /** Ask how a task is doing, and take that over. */
@@ -45,14 +60,14 @@ export async function load(id) {
   }
 }
 
-/** Take over an event of the server's stream. */
+/** Take over an event of the server's stream; tell whether it was about a known task. */
 export function happened({ event, data, id }) {
   const known = task(data.task_id);
   if (event === "deleted") forget(data.task_id);
   else if (event === "completed" && data.status) put(data);
-  else if (known && changes[event]) batch(() => put({ ...known, ...changes[event](data, known, id) }));
-  else if (data.task_id) return load(data.task_id);
-  return undefined;
+  else if (known && changes[event]) change(data.task_id, changes[event](data, known, id));
+  else return !data.task_id;
+  return true;
 }
 
 const ended = (status) => (data) => ({ status, error: data.error ?? "", completed_at: data.at });
@@ -72,6 +87,7 @@ const changes = {
   },
   // The address stays the same; what it shows does not.
   preview: (data, known, id) => ({
+    status: "processing",
     previews: { ...known.previews, [data.image_index]: `${data.url}&event=${id}` },
   }),
   failed: ended("failed"),

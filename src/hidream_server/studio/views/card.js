@@ -1,9 +1,10 @@
 // One task: its pictures as they appear, how far it is, and what can be done about it.
 import { html } from "../html.js";
-import { call, picture, preview } from "../api.js";
+import { call, preview } from "../api.js";
 import { seconds, t } from "../i18n.js";
 import { complain } from "../notices.js";
 import { isOpen, load, put, task } from "../tasks.js";
+import { Thumbnail } from "./thumbnail.js";
 
 export function Card({ id }) {
   const it = task(id);
@@ -12,7 +13,7 @@ export function Card({ id }) {
     <${Pictures} it=${it} />
     ${isOpen(it) && html`<${Progress} it=${it} />`}
     <div class="about">
-      <p class="prompt" title=${it.request.prompt}>${it.request.prompt}</p>
+      <p class="prompt" dir="auto" title=${it.request.prompt}>${it.request.prompt}</p>
       <p class="state">${where(it)}</p>
       ${it.status === "failed" && html`<p class="problem">${it.error}</p>`}
       <${Actions} it=${it} />
@@ -26,21 +27,18 @@ function Pictures({ it }) {
   const indexes = Array.from({ length: count }, (_, index) => index);
   return html`<div class="pictures ${count > 1 ? "many" : ""}">
     ${indexes.map((index) => html`<div class="frame" key=${index} style=${{ aspectRatio: `${width} / ${height}` }}>
-      <${Picture} it=${it} index=${index} />
+      <${Frame} it=${it} index=${index} />
     </div>`)}
   </div>`;
 }
 
-function Picture({ it, index }) {
+function Frame({ it, index }) {
   const { task_id: id, request } = it;
-  const url = it.result_urls[index];
-  if (url) {
-    return html`<a href="#/picture/${id}/${index}">
-      <img src=${picture(url, "webp")} alt=${request.prompt} loading="lazy" /></a>`;
+  if (it.result_urls[index]) {
+    return html`<a href="#/picture/${id}/${index}"><${Thumbnail} it=${it} index=${index} /></a>`;
   }
-  const unfinished = isOpen(it) && it.previews[index];
-  if (unfinished) {
-    return html`<img class="unfinished" src=${preview(id, unfinished)} alt=${t("previewOf", request)} />`;
+  if (isOpen(it) && it.previews[index]) {
+    return html`<img class="unfinished" src=${preview(id, it.previews[index])} alt=${t("previewOf", request)} />`;
   }
   return html`<span class="blank" aria-hidden="true">${isOpen(it) ? "" : "✕"}</span>`;
 }
@@ -69,9 +67,9 @@ function Actions({ it }) {
   const does = (action) => () => action().catch(complain);
   if (isOpen(it)) {
     const cancel = does(async () => put(await call("POST", `tasks/${id}/cancel`)));
-    return html`<button class="plain" onClick=${cancel}>${t("cancel")}</button>`;
+    return html`<button key="cancel" class="plain" onClick=${cancel}>${t("cancel")}</button>`;
   }
   if (it.status === "completed") return null;
   const retry = does(async () => load((await call("POST", `tasks/${id}/retry`)).task_id));
-  return html`<button class="plain" onClick=${retry}>${t("retry")}</button>`;
+  return html`<button key="retry" class="plain" onClick=${retry}>${t("retry")}</button>`;
 }

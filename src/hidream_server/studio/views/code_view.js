@@ -1,5 +1,5 @@
 // The form's request as code to copy.
-import { html, useSignal } from "../html.js";
+import { html, useRef, useSignal } from "../html.js";
 import { key } from "../api.js";
 import { asCurl, asPython } from "../code.js";
 import { t } from "../i18n.js";
@@ -11,10 +11,16 @@ const FORMS = { curl: asCurl, Python: asPython };
 export function Code() {
   const form = useSignal("curl");
   const text = FORMS[form.value](body.value);
+  const code = useRef();
   const copy = async () => {
-    // Browsers let a page copy only on localhost or over HTTPS; else people select it.
-    await navigator.clipboard?.writeText(text);
-    if (navigator.clipboard) notify("copied");
+    try {
+      await navigator.clipboard.writeText(text);
+      notify("copied");
+    } catch {
+      // Browsers let a page copy only on localhost or over HTTPS. Then it is ready for the keys.
+      getSelection().selectAllChildren(code.current);
+      notify("selected");
+    }
   };
   return html`<details class="code">
     <summary>${t("asCode")}</summary>
@@ -23,7 +29,7 @@ export function Code() {
         aria-pressed=${String(name === form.value)} onClick=${() => (form.value = name)}>${name}</button>`)}
       <button type="button" class="plain" onClick=${copy}>${t("copy")}</button>
     </div>
-    <pre tabindex="0">${text}</pre>
+    <pre tabindex="0" ref=${code}>${text}</pre>
     ${key.value && html`<p class="hint">${t("withKey")}</p>`}
   </details>`;
 }

@@ -7,7 +7,9 @@ import { go } from "../route.js";
 import { reuse } from "../settings.js";
 
 async function take(file) {
-  const settings = file && settingsIn(pngTexts(await file.arrayBuffer()));
+  // A folder, which can be dropped as well, cannot be read.
+  const data = await file?.arrayBuffer().catch(() => null);
+  const settings = data && settingsIn(pngTexts(data));
   if (!settings) {
     notify("notOurs", {}, "bad");
     return;

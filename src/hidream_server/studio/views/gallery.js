@@ -1,9 +1,9 @@
 // All pictures that the server keeps, to search and to open.
 import { html, useEffect, useSignal } from "../html.js";
-import { picture } from "../api.js";
 import { more, pictures, refresh, search, state } from "../collection.js";
 import { t } from "../i18n.js";
 import { Drop } from "./drop.js";
+import { Thumbnail } from "./thumbnail.js";
 
 const PAUSE_MS = 300;
 
@@ -35,10 +35,8 @@ function Search() {
 }
 
 function Tile({ task, index }) {
-  const [width, height] = task.request.resolution.split("x");
   return html`<li><a href="#/picture/${task.task_id}/${index}">
-    <img src=${picture(task.result_urls[index], "webp")} alt=${task.request.prompt} loading="lazy"
-      style=${{ aspectRatio: `${width} / ${height}` }} />
-    <span class="caption" aria-hidden="true">${task.request.prompt}</span>
+    <${Thumbnail} it=${task} index=${index} />
+    <span class="caption" aria-hidden="true" dir="auto">${task.request.prompt}</span>
   </a></li>`;
 }

@@ -1,5 +1,5 @@
 // The top of the page: where one can go, language, colours, and what concerns every view.
-import { effect, html } from "../html.js";
+import { effect, html, signal } from "../html.js";
 import { key, useKey } from "../api.js";
 import { language, t } from "../i18n.js";
 import { connection } from "../live.js";
@@ -7,12 +7,19 @@ import { route } from "../route.js";
 import { health } from "../settings.js";
 import { keptHere } from "../stored.js";
 
-const VIEWS = ["make", "gallery", "service"];
+const LINKS = ["make", "gallery", "service"];
 const THEMES = ["auto", "light", "dark"];
 const theme = keptHere("theme", "auto");
 
+const system = matchMedia("(prefers-color-scheme: dark)");
+const isSystemDark = signal(system.matches);
+system.addEventListener("change", () => {
+  isSystemDark.value = system.matches;
+});
+
 effect(() => {
-  document.documentElement.dataset.theme = theme.value;
+  const fromSystem = isSystemDark.value ? "dark" : "light";
+  document.documentElement.dataset.theme = theme.value === "auto" ? fromSystem : theme.value;
 });
 
 export function Header() {
@@ -20,13 +27,13 @@ export function Header() {
     <a class="skip" href="#content" onClick=${skip}>${t("skip")}</a>
     <h1>HiDream <b>Studio</b> ${health.value?.model.notice && html`<span class="badge">${t("demoBadge")}</span>`}</h1>
     <nav aria-label=${t("views")}>
-      ${VIEWS.map((view) => html`<a key=${view} href="#/${view}"
+      ${LINKS.map((view) => html`<a key=${view} href="#/${view}"
         aria-current=${route.value[0] === view ? "page" : undefined}>${t(view)}</a>`)}
     </nav>
     <div class="row choices">
-      <button class="plain" lang=${language.value === "zh" ? "en" : "zh"} aria-label=${t("language")}
-        onClick=${() => (language.value = language.value === "zh" ? "en" : "zh")}>
-        ${language.value === "zh" ? "English" : "中文"}</button>
+      ${language.value === "zh"
+        ? html`<button class="plain" lang="en" onClick=${() => (language.value = "en")}>English</button>`
+        : html`<button class="plain" lang="zh-CN" onClick=${() => (language.value = "zh")}>中文</button>`}
       <button class="plain" title="${t("theme")}: ${t("themes")[theme.value]}"
         aria-label="${t("theme")}: ${t("themes")[theme.value]}" onClick=${nextTheme}>◐</button>
       ${key.value && html`<button class="plain" onClick=${() => useKey("")}>${t("keyForget")}</button>`}

@@ -28,18 +28,18 @@ export function Make() {
   };
   return html`<form class="panel make" onSubmit=${make} onKeyDown=${onKeyDown} noValidate>
     <${Field} name="prompt" label=${t("prompt")} hint=${t("promptHint")}>
-      ${(attributes) => html`<textarea rows="4" ...${attributes} />`}<//>
+      ${(attributes) => html`<textarea rows="4" dir="auto" ...${attributes} />`}<//>
     <${Sizes} />
     <div class="row">
-      <${Number} name="num_inference_steps" label=${t("steps")} usual=${usual("num_inference_steps")} />
-      <${Number} name="guidance_scale" label=${t("guidance")} step="0.1" usual=${usual("guidance_scale")} />
-      <${Number} name="num_images_per_prompt" label=${t("count")} />
+      <${NumberField} name="num_inference_steps" label=${t("steps")} usual=${usual("num_inference_steps")} />
+      <${NumberField} name="guidance_scale" label=${t("guidance")} usual=${usual("guidance_scale")} />
+      <${NumberField} name="num_images_per_prompt" label=${t("count")} />
       <${Seed} />
     </div>
     <${Field} name="negative_prompt" label=${t("negative")} hint=${t("negativeHint")}>
-      ${(attributes) => html`<textarea rows="2" ...${attributes} />`}<//>
-    <button class="primary" disabled=${busy.value || !body.value.prompt.trim()}>
-      ${t("makeIt", { n: body.value.num_images_per_prompt ?? 1 })}
+      ${(attributes) => html`<textarea rows="2" dir="auto" ...${attributes} />`}<//>
+    <button class="primary" aria-disabled=${String(busy.value)} disabled=${!body.value.prompt.trim()}>
+      ${t("makeIt", { n: body.value.num_images_per_prompt || 1 })}
     </button>
     <${Code} />
   </form>`;
@@ -55,7 +55,10 @@ function Field({ name, label, hint, children, className = "" }) {
     id: name,
     name,
     value: fields[name].value,
-    onInput: (event) => (fields[name].value = event.target.value),
+    onInput: (event) => {
+      fields[name].value = event.target.value;
+      if (problem) problems.value = { ...problems.value, [name]: undefined };
+    },
     "aria-describedby": about || undefined,
     "aria-invalid": problem ? "true" : undefined,
   };
@@ -67,18 +70,16 @@ function Field({ name, label, hint, children, className = "" }) {
   </div>`;
 }
 
-function Number({ name, label, usual: value, step = "1" }) {
-  const range = limits.value?.ranges[name];
+function NumberField({ name, label, usual: value }) {
   const hint = value !== undefined && t("usual", { value, variant: health.value?.model.variant ?? "" });
   return html`<${Field} name=${name} label=${label} hint=${hint}>
-    ${(attributes) => html`<input type="number" inputmode="decimal" step=${step} min=${range?.low}
-      max=${range?.high} placeholder=${value} ...${attributes} />`}<//>`;
+    ${(attributes) => html`<input inputmode="decimal" placeholder=${value} ...${attributes} />`}<//>`;
 }
 
 function Seed() {
   return html`<${Field} name="seed" label=${t("seed")} className="seed">
     ${(attributes) => html`<div class="joined">
-      <input type="number" inputmode="numeric" min="0" placeholder=${t("seedRandom")} ...${attributes} />
+      <input inputmode="numeric" placeholder=${t("seedRandom")} ...${attributes} />
       <button type="button" class="plain" title=${t("dice")} aria-label=${t("dice")}
         onClick=${() => (fields.seed.value = String(drawSeed()))}>⚄</button>
       ${fields.seed.value !== "" && html`<button type="button" class="plain" title=${t("noSeed")}

@@ -1,10 +1,10 @@
 // One picture, large: how it was made, its neighbours, and what can be done with it.
 import { html, useEffect, useRef, useSignal } from "../html.js";
 import { call, picture } from "../api.js";
-import { pictures } from "../collection.js";
+import { more, pictures, state } from "../collection.js";
 import { moment, seconds, t } from "../i18n.js";
-import { complain, notify } from "../notices.js";
-import { below, go } from "../route.js";
+import { complain, notify, Notices } from "../notices.js";
+import { below, go, goInstead } from "../route.js";
 import { asked, drawSeed, reuse, submit } from "../settings.js";
 import { forget, load, task } from "../tasks.js";
 
@@ -19,15 +19,23 @@ export function Picture({ id, index }) {
     // A link from elsewhere, or one whose signature is old by now.
     load(id).catch(complain).then(() => (missing.value = !task(id)?.result_urls[index]));
   }, [id, index]);
-  const close = () => go(below.value);
-  const onKeyDown = (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    const next = step && neighbour(id, index, step);
-    if (next) open(next);
-  };
+  useEffect(() => {
+    // Not of the dialog: a button that is disabled under the focus loses the keys with it.
+    const onKeyDown = (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const next = step && neighbour(id, index, step);
+      if (next) open(next);
+    };
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, [id, index]);
+  // A button that is gone takes the focus along.
+  useEffect(() => () => document.getElementById("content").focus(), []);
+  const close = () => goInstead(below.value);
   const shown = it?.result_urls[index];
-  return html`<dialog ref=${dialog} class="large" aria-label=${it?.request.prompt ?? t("loading")}
-    onClose=${close} onKeyDown=${onKeyDown}>
+  return html`<dialog ref=${dialog} class="large" aria-label=${it?.request.prompt.slice(0, 120) ?? t("loading")}
+    onClose=${close}>
     <div class="row bar">
       <${Neighbour} to=${neighbour(id, index, -1)} label=${t("previous")} sign="←" />
       <${Neighbour} to=${neighbour(id, index, 1)} label=${t("next")} sign="→" />
@@ -36,18 +44,20 @@ export function Picture({ id, index }) {
     </div>
     ${shown
       ? html`<div class="split">
-          <img class="whole" src=${picture(shown)} alt=${it.request.prompt} />
+          <img class="whole" key=${shown} src=${picture(shown)} alt=${it.request.prompt.slice(0, 120)} />
           <${About} it=${it} index=${index} />
         </div>`
       : html`<p class="empty">${t(missing.value ? "missing" : "loading")}</p>`}
+    <${Notices} />
   </dialog>`;
 }
 
-const open = ({ task: it, index }) => go("picture", it.task_id, index);
+const open = ({ task: it, index }) => goInstead("picture", it.task_id, index);
 
 function neighbour(id, index, step) {
   const all = pictures.value;
   const at = all.findIndex((one) => one.task.task_id === id && one.index === index);
+  if (at === all.length - 1 && at >= 0 && state.peek() === "more") more();
   return at < 0 ? undefined : all[at + step];
 }
 
@@ -68,7 +78,7 @@ function About({ it, index }) {
     [t("took"), seconds(it.processing_time)],
   ];
   return html`<div class="facts">
-    <p class="prompt">${request.prompt}</p>
+    <p class="prompt" dir="auto" tabindex="0">${request.prompt}</p>
     <dl>${facts.filter(([, fact]) => fact !== "").map(([name, fact]) => html`<dt>${name}</dt><dd>${fact}</dd>`)}</dl>
     <${Actions} it=${it} index=${index} />
   </div>`;
@@ -108,7 +118,7 @@ function Remove({ it }) {
     }
     try {
       await call("DELETE", `tasks/${it.task_id}`);
-      go(below.value);
+      goInstead(below.value);
       forget(it.task_id);
       notify("deleted");
     } catch (error) {

@@ -1,7 +1,8 @@
 // How the service is: what it serves, on what, how busy it is.
 import { html } from "../html.js";
-import { address } from "../api.js";
+import { address, key } from "../api.js";
 import { moment, t } from "../i18n.js";
+import { connection } from "../live.js";
 import { health } from "../settings.js";
 import { Chart } from "./chart.js";
 
@@ -10,7 +11,7 @@ export function Service() {
   return html`<section class="service" aria-label=${t("service")}>
     ${now ? html`<${Facts} now=${now} />` : html`<p class="empty">${t("loading")}</p>`}
     <${Chart} />
-    <p><a href=${address("docs")}>${t("apiDocs")}</a></p>
+    ${!key.value && html`<p><a href=${address("docs")}>${t("apiDocs")}</a></p>`}
   </section>`;
 }
 
@@ -21,7 +22,7 @@ function Facts({ now }) {
   const memory = device.memory_bytes == null ? ""
     : ` · ${t("memory", { gib: (device.memory_bytes / 2 ** 30).toFixed(1) })}`;
   const facts = [
-    [t("state_"), html`<${State} now=${now} />`],
+    [t("condition"), html`<${State} now=${now} />`],
     [t("model"), `${model.name} (${model.variant})`],
     [t("queue"), t("queueNow", { queued: now.queue_length, active: now.active_tasks })],
     [t("total"), now.total_tasks],
@@ -38,6 +39,7 @@ function Facts({ now }) {
 }
 
 function State({ now }) {
+  if (connection.value === "offline") return html`<span class="light">${t("unknown")}</span>`;
   return html`<span class="light ${now.status}">${t("states")[now.status]}</span>
-    <small>${t("since")} ${moment(now.since)}${now.reason && ` · ${now.reason}`}</small>`;
+    <small>${t("since", { time: moment(now.since) })}${now.reason && ` · ${now.reason}`}</small>`;
 }

@@ -1,21 +1,27 @@
 // Tasks in the making, and those that ended last.
 import { computed, html } from "../html.js";
 import { t } from "../i18n.js";
-import { ids, isOpen, task } from "../tasks.js";
+import { ids, isOpen, openIds, task } from "../tasks.js";
 import { Card } from "./card.js";
 
-const SHOWN = 12;
+const MOST_OPEN = 30;
+const MOST_ENDED = 12;
 
-const shown = computed(() => {
-  const known = ids.value.filter((id) => task(id));
-  const open = known.filter((id) => isOpen(task(id)));
-  return [...open, ...known.filter((id) => !isOpen(task(id))).slice(0, SHOWN)];
+/** What runs comes first, then what is next in the queue. */
+const open = computed(() => {
+  const place = (id) => (task(id).status === "processing" ? -1 : task(id).queue_position ?? Infinity);
+  return [...openIds.value].sort((a, b) => place(a) - place(b));
 });
 
+const ended = computed(() => ids.value.filter((id) => !isOpen(task(id))).slice(0, MOST_ENDED));
+
 export function Watch() {
+  const shown = [...open.value.slice(0, MOST_OPEN), ...ended.value];
+  const others = open.value.length - MOST_OPEN;
   return html`<section class="watch" aria-label=${t("watching")}>
-    ${shown.value.length
-      ? html`<div class="cards">${shown.value.map((id) => html`<${Card} key=${id} id=${id} />`)}</div>`
+    ${others > 0 && html`<p class="hint">${t("others", { n: others })}</p>`}
+    ${shown.length
+      ? html`<div class="cards">${shown.map((id) => html`<${Card} key=${id} id=${id} />`)}</div>`
       : html`<p class="empty">${t("nothingYet")}</p>`}
   </section>`;
 }

@@ -1,0 +1,135 @@
+"""How the page looks to all: without sight, without a mouse, on a phone, over a slow line."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.server import Server
+from tests.studio.accessibility import check_accessible
+from tests.studio.recorder import Recorder
+from tests.studio.studio import Studio
+
+DOCS = Path(__file__).parents[2] / "docs"
+#: Most that the first view may transfer, in bytes.
+FIRST_VIEW = 150_000
+
+
+@pytest.fixture(scope="module")
+def picture(server: Server) -> str:
+    """Return the id of a task that has a picture."""
+    task_id = server.submit(
+        prompt="A mountain landscape with a lake at sunset", num_inference_steps=20, seed=4
+    )
+    server.pictures(task_id)
+    return task_id
+
+
+@pytest.fixture
+def views(server: Server, picture: str) -> dict[str, str]:
+    """Return the addresses of all views."""
+    base = f"{server.url}/studio#"
+    return {
+        "make": f"{base}/make",
+        "gallery": f"{base}/gallery",
+        "picture": f"{base}/picture/{picture}/0",
+        "service": f"{base}/service",
+    }
+
+
+VIEWS = ("make", "gallery", "picture", "service")
+#: What is there once a view is.
+_SHOWN = {"make": "article", "gallery": ".wall img", "picture": "dialog img", "service": ".tiles"}
+
+
+@pytest.fixture
+def open_view(
+    new_page: Callable[..., Page], views: dict[str, str]
+) -> Iterator[Callable[..., Page]]:
+    def open_view(view: str, **options) -> Page:
+        page = new_page(views[view], **options)
+        page.locator(_SHOWN[view]).first.wait_for()
+        return page
+
+    return open_view
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_view_shuts_anybody_out(open_view, view: str, colours: str) -> None:
+    page = open_view(view, color_scheme=colours)
+    if view == "make":
+        page.get_by_text("The same as code").click()
+        page.get_by_text("Other size").click()
+    check_accessible(page)
+
+
+def test_the_question_for_a_key_shuts_nobody_out(new_page, server: Server, recorder) -> None:
+    recorder.allow("401")
+    page = new_page(f"{server.url}/livez")
+    refusal = {"error": {"code": "unauthorized", "message": "A key is needed.", "problems": []}}
+    for path in ("**/tasks*", "**/events", "**/limits"):
+        page.route(path, lambda route: route.fulfill(status=401, json=refusal))
+    page.goto(server.url)
+    page.get_by_role("dialog").wait_for()
+    check_accessible(page)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("size", [(360, 740), (1920, 1080)])
+def test_every_view_fits_a_phone_and_a_wide_screen(open_view, view: str, size) -> None:
+    page = open_view(view, viewport=size)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_picture_is_made_on_a_phone(new_page, server: Server) -> None:
+    page = new_page(server.url, viewport=(360, 740), has_touch=True, is_mobile=True)
+    studio = Studio(page)
+    studio.make("a red circle on a phone", num_inference_steps=3)
+    studio.finished("a red circle on a phone").tap()
+    expect(studio.large()).to_contain_text("a red circle on a phone")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_all_is_reached_with_the_keyboard(open_view) -> None:
+    page = open_view("make")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(Studio(page).prompt).to_be_focused()
+    page.keyboard.press("Tab")
+    square = page.get_by_role("radio", name="Square")
+    expect(square).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(square).not_to_be_checked()
+    page.get_by_role("article").get_by_role("link").first.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_the_first_view_is_small(new_page, new_server, recorder: Recorder, server: Server) -> None:
+    page = new_page(f"{server.url}/livez")
+    # Of a server that is new: pictures are as large as people make them.
+    empty = {"tasks": [], "next_cursor": None}
+    page.route("**/tasks*", lambda route: route.fulfill(json=empty))
+    page.goto(server.url)
+    page.get_by_text("Nothing is being made.").wait_for()
+    page.get_by_text("usual for Full: 50").wait_for()
+    sizes = {transfer.url: transfer.size_bytes for transfer in recorder.transfers()}
+    assert any(url.endswith("/studio/app.js") for url in sizes)
+    assert sum(sizes.values()) <= FIRST_VIEW, sizes
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_documentation_shows_every_view(
+    open_view, server, request, view: str, tmp_path
+) -> None:
+    page = open_view(view)
+    if view in ("make", "service"):
+        server.submit(prompt="A red circle on a white background", num_inference_steps=60, seed=5)
+        what = "img.unfinished" if view == "make" else ".chart polyline"
+        page.locator(what).first.wait_for(timeout=60_000)
+    folder = DOCS if request.config.getoption("--screenshots") else tmp_path
+    page.screenshot(path=folder / f"studio-{view}.jpg", type="jpeg", quality=80)
+    assert (DOCS / f"studio-{view}.jpg").is_file()
