@@ -116,7 +116,7 @@ def test_every_folder_of_the_tree_exists(readme: str) -> None:
     named = re.findall(r"^( *)([\w.]+/)", tree[0], re.MULTILINE)
     for indent, folder in named:
         assert ((package if indent else ROOT) / folder).is_dir(), folder
-    folders = {path.name + "/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    folders = {path.name + "/" for path in package.iterdir() if path.is_dir()} - {"__pycache__/"}
     assert folders == {folder for indent, folder in named if indent}
 
 

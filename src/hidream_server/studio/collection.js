@@ -31,6 +31,9 @@ export const pictures = computed(() => {
   return found;
 });
 
+/** Fetch the first page, unless something was fetched before. */
+export const begin = () => latest || refresh();
+
 /** Begin again, with these words. */
 export function refresh(words = search.value) {
   search.value = words;

@@ -78,12 +78,11 @@ const changes = {
     queue_position: data.queue_position ?? null,
     estimated_time: data.estimated_time ?? null,
   }),
-  started: (data) => ({ status: "processing", attempt: data.attempt, steppedAt: undefined }),
+  started: (data) => ({ status: "processing", attempt: data.attempt, written: undefined }),
   step: (data, known) => {
-    const steppedAt = Date.parse(data.at);
-    if (known.steppedAt) timed((steppedAt - known.steppedAt) / 1000, data.step - known.step);
     const progress = Math.min(99, Math.round((100 * data.step) / data.steps));
-    return { status: "processing", step: data.step, steps: data.steps, progress, steppedAt };
+    const written = timed(known.written, Date.parse(data.at) / 1000, data.step);
+    return { status: "processing", step: data.step, steps: data.steps, progress, written };
   },
   // The address stays the same; what it shows does not.
   preview: (data, known, id) => ({
@@ -94,8 +93,12 @@ const changes = {
   cancelled: ended("cancelled"),
 };
 
-function timed(seconds, steps) {
-  if (steps > 0 && seconds > 0) {
-    stepSeconds.value = [...stepSeconds.value, seconds / steps].slice(-STEPS_SHOWN);
+/** Note the time of steps. Several are written down at once, so they have the same time. */
+function timed(last, at, step) {
+  if (last?.at === at) return { ...last, step };
+  if (last?.before) {
+    const each = (last.at - last.before.at) / (last.step - last.before.step);
+    stepSeconds.value = [...stepSeconds.value, each].slice(-STEPS_SHOWN);
   }
+  return { at, step, before: last && { at: last.at, step: last.step } };
 }

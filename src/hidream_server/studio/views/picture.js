@@ -1,7 +1,7 @@
 // One picture, large: how it was made, its neighbours, and what can be done with it.
 import { html, useEffect, useRef, useSignal } from "../html.js";
 import { call, picture } from "../api.js";
-import { more, pictures, state } from "../collection.js";
+import { begin, more, pictures, state } from "../collection.js";
 import { moment, seconds, t } from "../i18n.js";
 import { complain, notify, Notices } from "../notices.js";
 import { below, go, goInstead } from "../route.js";
@@ -13,6 +13,7 @@ export function Picture({ id, index }) {
   const missing = useSignal(false);
   const it = task(id);
   useEffect(() => {
+    begin();
     if (!dialog.current.open) dialog.current.showModal();
   }, []);
   useEffect(() => {
