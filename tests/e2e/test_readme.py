@@ -38,6 +38,15 @@ def test_the_curl_examples_end_with_pictures(server: Server, tmp_path: Path, nam
             assert image.size == size
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_python_example_ends_with_a_picture(server: Server, tmp_path: Path, name: str) -> None:
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL)
+    program = program.replace("localhost:8088", f"127.0.0.1:{server.port}")
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=280)
+    with Image.open(tmp_path / "circle.png") as image:
+        assert image.size == (512, 512)
+
+
 def run_example(port: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "examples" / "test_api.py", "--url", f"http://127.0.0.1:{port}"],

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +11,11 @@ from hidream_server.cli.options import DATABASE, with_settings
 from hidream_server.errors import HiDreamError, ModelDirectoryError, NotRunningError
 from hidream_server.keys import KeyLimits, Scope
 from hidream_server.settings import Settings
-from hidream_server.task import Priority
+from hidream_server.task import Priority, TaskState
 
 app = typer.Typer(
     help="HiDream-I1 as a service on your own cards.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -25,6 +25,17 @@ bench = typer.Typer(no_args_is_help=True, help="Measure on this machine.")
 app.add_typer(bench, name="bench")
 keys = typer.Typer(no_args_is_help=True, help="Say who may use the service.")
 app.add_typer(keys, name="keys")
+tasks = typer.Typer(no_args_is_help=True, help="See and cancel the tasks of a running server.")
+app.add_typer(tasks, name="tasks")
+#: Where a running server is, and who asks it.
+Server = Annotated[
+    str, typer.Option("--server", envvar="HIDREAM_SERVER", help="address of a running server")
+]
+Key = Annotated[
+    str | None, typer.Option("--key", envvar="HIDREAM_API_KEY", help="API key, if it takes one")
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+_HERE = "http://localhost:8088"
 with_database = partial(with_settings, only=DATABASE)
 
 
@@ -63,6 +74,109 @@ def doctor(settings: Settings) -> None:
     from hidream_server.cli.doctor import run_doctor
 
     run_doctor(settings)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="what is to be seen", metavar="PROMPT")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write")] = Path(
+        "picture.png"
+    ),
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels")] = None,
+    steps: Annotated[int | None, typer.Option(help="denoising steps")] = None,
+    guidance: Annotated[float | None, typer.Option(help="guidance scale")] = None,
+    negative: Annotated[str | None, typer.Option(help="what to keep out")] = None,
+    images: Annotated[int | None, typer.Option(help="how many pictures")] = None,
+    seed: Annotated[int | None, typer.Option(help="same seed, same picture")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            envvar="HIDREAM_SERVER",
+            help="address of a running server (default: one is started for this)",
+        ),
+    ] = None,
+    key: Key = None,
+    model_path: Annotated[
+        str | None, typer.Option("-m", "--model-path", help="of a server that is started")
+    ] = None,
+    extra_model_path: Annotated[
+        str | None, typer.Option("-e", "--extra-model-path", help="of a server that is started")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option("-d", "--devices", help="of a server that is started")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a picture, e.g. hidream generate "a red circle" -o out.png --size 512x512"""
+    from hidream_server.cli.generate import connected, run_generate
+
+    asked = {
+        "resolution": size,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "negative_prompt": negative,
+        "num_images_per_prompt": images,
+        "seed": seed,
+    }
+    started = {"-m": model_path, "-e": extra_model_path, "-d": devices}
+    options = [word for flag, value in started.items() if value for word in (flag, value)]
+    with connected(server, key, options) as client:
+        request = {name: value for name, value in asked.items() if value is not None}
+        run_generate(client, prompt, output, request, as_json)
+
+
+@tasks.command("list")
+def list_(
+    state: Annotated[
+        TaskState | None, typer.Option(help="only tasks in this state", show_choices=True)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="at most so many", min=1)] = 20,
+    server: Server = _HERE,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """List the latest tasks, e.g. hidream tasks list --state failed"""
+    from hidream_server.cli.tasks import list_tasks
+    from hidream_server.client import Client
+
+    with Client(server, key) as client:
+        list_tasks(client, state, limit, as_json)
+
+
+TaskId = Annotated[str, typer.Argument(help="as listed", metavar="TASK_ID")]
+
+
+@tasks.command("show")
+def show_task_(
+    task_id: TaskId, server: Server = _HERE, key: Key = None, as_json: Json = False
+) -> None:
+    """Say all that is known of a task, e.g. hidream tasks show 0b2c…"""
+    from hidream_server.cli.tasks import show_task
+    from hidream_server.client import Client
+
+    with Client(server, key) as client:
+        show_task(client.status(task_id), as_json)
+
+
+@tasks.command("watch")
+def watch(task_id: TaskId, server: Server = _HERE, key: Key = None, as_json: Json = False) -> None:
+    """Follow a task to its end, e.g. hidream tasks watch 0b2c…"""
+    from hidream_server.cli.tasks import watch_task
+    from hidream_server.client import Client
+
+    with Client(server, key) as client:
+        watch_task(client, task_id, as_json)
+
+
+@tasks.command("cancel")
+def cancel(task_id: TaskId, server: Server = _HERE, key: Key = None, as_json: Json = False) -> None:
+    """Cancel a task, e.g. hidream tasks cancel 0b2c…"""
+    from hidream_server.cli.tasks import show_task
+    from hidream_server.client import Client
+
+    with Client(server, key) as client:
+        show_task(client.cancel(task_id), as_json)
 
 
 @bench.command("layouts")
