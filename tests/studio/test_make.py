@@ -85,7 +85,7 @@ def test_what_the_server_refuses_is_said_at_the_field(studio: Studio, recorder) 
     expect(steps).to_have_attribute("aria-invalid", "true")
     expect(steps).to_have_accessible_description(re.compile("1 to 200"))
     expect(
-        studio.page.get_by_role("log").get_by_text("num_inference_steps: 1 to 200")
+        studio.page.get_by_role("log").get_by_text("Some fields are not right yet.")
     ).to_be_visible()
     expect(studio.card("a red circle with no steps")).to_have_count(0)
 

@@ -27,7 +27,7 @@ async def list_tasks(
     services: ServicesDep,
     status: Annotated[TaskState | None, Query(description="Only tasks in this state.")] = None,
     prompt: Annotated[
-        Text | None, Query(description="Only tasks with these words in their prompt.")
+        Text | None, Query(description="Only tasks with this text in their prompt.")
     ] = None,
     created_after: Annotated[AwareDatetime | None, Query(description="Included.")] = None,
     created_before: Annotated[AwareDatetime | None, Query(description="Excluded.")] = None,

@@ -5,7 +5,6 @@ Knows nothing of what is sent.
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
@@ -29,7 +28,7 @@ def stream(
 ) -> StreamingResponse:
     """Answer with events as they come, and a comment whenever none came for so long.
 
-    As often it is asked whether the stream may go on.
+    Before each it is asked whether the stream may go on.
     """
     return StreamingResponse(
         _encoded(events, may_go_on, heartbeat_s), media_type="text/event-stream", headers=_HEADERS
@@ -66,13 +65,10 @@ async def _encoded(
     may_go_on: Callable[[], Awaitable[bool]],
     heartbeat_s: float,
 ) -> AsyncGenerator[bytes]:
-    asked_at = time.monotonic()
     async with aclosing(events), aclosing(with_silences(events, heartbeat_s)) as coming:
         async for event in coming:
-            if time.monotonic() - asked_at >= heartbeat_s:
-                if not await may_go_on():
-                    return
-                asked_at = time.monotonic()
+            if not await may_go_on():
+                return
             yield _encode(event or ServerSentEvent(comment="still here"))
 
 

@@ -93,6 +93,7 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
     )
     http = HttpServer(create_app(services, tracing.provider), serving.settings)
     logger.info("Listening on %s port %d", serving.settings.host, serving.settings.port)
+    logger.info("The page: %s", _page_address(serving.settings))
     _warn_of_strangers(serving.settings.host, stores.keys)
     spare_collector()
     keeping = asyncio.create_task(_keep_house(stores.housekeeper))
@@ -102,6 +103,14 @@ async def _serve(serving: Serving, listener: socket.socket, startup: logging.Han
         keeping.cancel()
         stores.database.dispose()
         await asyncio.to_thread(tracing.close)
+
+
+def _page_address(settings: Settings) -> str:
+    """Return where a browser on this machine finds the page."""
+    scheme = "http" if settings.ssl_certfile is None else "https"
+    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1") else settings.host
+    here = f"{scheme}://{host}:{settings.port}{settings.root_path or ''}/"
+    return settings.api_base_url or here
 
 
 def _warn_of_strangers(host: str, keys: KeyStore) -> None:

@@ -1,6 +1,7 @@
 // The pictures that the server keeps, page by page, and what of them is searched for.
-import { computed, signal } from "./html.js";
+import { computed, effect, signal } from "./html.js";
 import { call } from "./api.js";
+import { connection } from "./live.js";
 import { complain } from "./notices.js";
 import { ids, put, task } from "./tasks.js";
 
@@ -8,7 +9,7 @@ const PAGE = 24;
 
 /** Words that prompts must have. */
 export const search = signal("");
-/** "loading", "more" if there is more to be fetched, or "all". */
+/** "loading", "more" if there is more to be fetched, "all", or "failed". */
 export const state = signal("loading");
 /** Ids of the tasks that were fetched. */
 const fetched = signal(new Set());
@@ -63,7 +64,12 @@ export async function more() {
     if (cursor !== null && page.tasks.every((it) => it.pictures_expired)) await more();
   } catch (error) {
     if (mine !== latest) return;
-    state.value = "more";
-    complain(error);
+    state.value = "failed";
+    if (error.code !== "unreachable") complain(error);
   }
 }
+
+// What failed while the server was away is asked for again when it is back.
+effect(() => {
+  if (connection.value === "online" && state.peek() === "failed") refresh();
+});

@@ -32,7 +32,7 @@ export async function live() {
       if (!(error instanceof ApiError) && error.name !== "AbortError") console.error(error);
     }
     // One that nobody looks at needs no connection, of which a browser has few.
-    if (document.hidden) continue;
+    if (document.hidden || keyWanted.value) continue;
     connection.value = "offline";
     await sleep(Math.min(LONGEST_PAUSE_MS, 500 * 2 ** failures++));
   }

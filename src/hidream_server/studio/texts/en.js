@@ -16,7 +16,12 @@ export default {
   notices: "Messages",
   offline: "The server does not answer. This page comes back by itself.",
   back: ({ done, failed }) =>
-    `Connected again. Meanwhile ${done} task${s(done)} completed and ${failed} failed.`,
+    done || failed
+      ? `Connected again. Meanwhile ${done} task${s(done)} completed and ${failed} failed.`
+      : "Connected again.",
+  notSent: "The server does not answer: nothing was asked for. Try it again when it is back.",
+  notRight: "Some fields are not right yet.",
+  allowed: ({ low, high }) => `a number, ${low} to ${high}`,
   error: ({ message }) => message,
   copied: "Copied.",
   selected: "Selected: copy it with Ctrl + C.",
@@ -116,7 +121,7 @@ export default {
   executor: "Executor",
   version: "Version",
   stepTime: "Seconds for each step",
-  noSteps: "No step was seen yet.",
+  noSteps: "No step was seen since this page was opened.",
   stepNow: ({ last, median }) => `last ${last} s, median ${median} s`,
   apiDocs: "API documentation",
 };

@@ -13,7 +13,10 @@ export default {
 
   notices: "消息",
   offline: "服务器没有响应。恢复后本页会自动重新连接。",
-  back: ({ done, failed }) => `已重新连接。期间完成 ${done} 个任务，失败 ${failed} 个。`,
+  back: ({ done, failed }) => done || failed ? `已重新连接。期间完成 ${done} 个任务，失败 ${failed} 个。` : "已重新连接。",
+  notSent: "服务器没有响应：请求没有发出。恢复后请重试。",
+  notRight: "有些字段还不正确。",
+  allowed: ({ low, high }) => `须为 ${low} 到 ${high} 之间的数`,
   error: ({ message }) => `服务器的回答：${message}`,
   copied: "已复制。",
   selected: "已选中：按 Ctrl + C 复制。",
@@ -112,7 +115,7 @@ export default {
   executor: "执行方式",
   version: "版本",
   stepTime: "每步秒数",
-  noSteps: "暂无步数数据。",
+  noSteps: "打开本页以来暂无步数数据。",
   stepNow: ({ last, median }) => `最近 ${last} 秒，中位数 ${median} 秒`,
   apiDocs: "API 文档",
 };

@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useSignal } from "../html.js";
 import { key, useKey } from "../api.js";
 import { t } from "../i18n.js";
+import { Language } from "./header.js";
 
 export function AskKey() {
   const dialog = useRef();
@@ -33,7 +34,7 @@ export function AskKey() {
         onInput=${(event) => (text.value = event.target.value)} />
       <p class="problem" id="key-problem" role="alert">${problem.value}</p>
       <p class="hint" id="key-kept">${t("keyKept")}</p>
-      <button class="primary">${t("keyUse")}</button>
+      <div class="row"><button class="primary">${t("keyUse")}</button><${Language} /></div>
     </form>
   </dialog>`;
 }

@@ -3,14 +3,14 @@ import { html } from "../html.js";
 import { call, preview } from "../api.js";
 import { seconds, t } from "../i18n.js";
 import { complain } from "../notices.js";
-import { isOpen, load, put, task } from "../tasks.js";
+import { forget, isOpen, load, put, task } from "../tasks.js";
 import { Thumbnail } from "./thumbnail.js";
 
 export function Card({ id }) {
   const it = task(id);
   if (!it) return null;
   return html`<article class="card ${it.status}" data-task=${id}>
-    <${Pictures} it=${it} />
+    ${(isOpen(it) || it.status === "completed") && html`<${Pictures} it=${it} />`}
     ${isOpen(it) && html`<${Progress} it=${it} />`}
     <div class="about">
       <p class="prompt" dir="auto" title=${it.request.prompt}>${it.request.prompt}</p>
@@ -71,5 +71,12 @@ function Actions({ it }) {
   }
   if (it.status === "completed") return null;
   const retry = does(async () => load((await call("POST", `tasks/${id}/retry`)).task_id));
-  return html`<button key="retry" class="plain" onClick=${retry}>${t("retry")}</button>`;
+  const remove = does(async () => {
+    await call("DELETE", `tasks/${id}`);
+    forget(id);
+  });
+  return html`<div key="ended" class="row">
+    <button class="plain" onClick=${retry}>${t("retry")}</button>
+    <button class="plain danger" onClick=${remove}>${t("remove")}</button>
+  </div>`;
 }

@@ -31,14 +31,18 @@ export function Header() {
         aria-current=${route.value[0] === view ? "page" : undefined}>${t(view)}</a>`)}
     </nav>
     <div class="row choices">
-      ${language.value === "zh"
-        ? html`<button class="plain" lang="en" onClick=${() => (language.value = "en")}>English</button>`
-        : html`<button class="plain" lang="zh-CN" onClick=${() => (language.value = "zh")}>中文</button>`}
+      <${Language} />
       <button class="plain" title="${t("theme")}: ${t("themes")[theme.value]}"
         aria-label="${t("theme")}: ${t("themes")[theme.value]}" onClick=${nextTheme}>◐</button>
       ${key.value && html`<button class="plain" onClick=${() => useKey("")}>${t("keyForget")}</button>`}
     </div>
   </header>`;
+}
+
+export function Language() {
+  return language.value === "zh"
+    ? html`<button type="button" class="plain" lang="en" onClick=${() => (language.value = "en")}>English</button>`
+    : html`<button type="button" class="plain" lang="zh-CN" onClick=${() => (language.value = "zh")}>中文</button>`;
 }
 
 function nextTheme() {

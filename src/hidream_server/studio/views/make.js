@@ -18,7 +18,9 @@ export function Make() {
       notify("submitted");
     } catch (error) {
       problems.value = Object.fromEntries(error.problems?.map((p) => [p.field, p.allowed]) ?? []);
-      complain(error);
+      if (error.problems?.length) notify("notRight", {}, "bad");
+      else if (error.code === "unreachable") notify("notSent", {}, "bad");
+      else complain(error);
     } finally {
       busy.value = false;
     }
@@ -39,17 +41,23 @@ export function Make() {
     <${Field} name="negative_prompt" label=${t("negative")} hint=${t("negativeHint")}>
       ${(attributes) => html`<textarea rows="2" dir="auto" ...${attributes} />`}<//>
     <button class="primary" aria-disabled=${String(busy.value)} disabled=${!body.value.prompt.trim()}>
-      ${t("makeIt", { n: body.value.num_images_per_prompt || 1 })}
+      ${t("makeIt", { n: count() })}
     </button>
     <${Code} />
   </form>`;
 }
 
+const count = () => {
+  const asked = body.value.num_images_per_prompt;
+  return Number.isInteger(asked) && asked > 0 ? asked : 1;
+};
+
 const usual = (name) => limits.value?.defaults[name];
 
 /** A field with its label, its hint, and what the server had against it. */
 function Field({ name, label, hint, children, className = "" }) {
-  const problem = problems.value[name];
+  const range = limits.value?.ranges[name];
+  const problem = problems.value[name] && (range ? t("allowed", range) : problems.value[name]);
   const about = [hint && `${name}-hint`, problem && `${name}-problem`].filter(Boolean).join(" ");
   const attributes = {
     id: name,

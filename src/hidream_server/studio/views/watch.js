@@ -5,6 +5,8 @@ import { ids, isOpen, openIds, task } from "../tasks.js";
 import { Card } from "./card.js";
 
 const MOST_OPEN = 30;
+/** So few stay where they are while they run and end: nothing moves under a hand. */
+const FEW = 12;
 const MOST_ENDED = 12;
 
 /** What runs comes first, then what is next in the queue. */
@@ -16,7 +18,8 @@ const open = computed(() => {
 const ended = computed(() => ids.value.filter((id) => !isOpen(task(id))).slice(0, MOST_ENDED));
 
 export function Watch() {
-  const shown = [...open.value.slice(0, MOST_OPEN), ...ended.value];
+  const chosen = [...open.value.slice(0, MOST_OPEN), ...ended.value];
+  const shown = open.value.length > FEW ? chosen : ids.value.filter((id) => chosen.includes(id));
   const others = open.value.length - MOST_OPEN;
   return html`<section class="watch" aria-label=${t("watching")}>
     ${others > 0 && html`<p class="hint">${t("others", { n: others })}</p>`}
