@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, share_profiles
 from tests.postgresql import Postgresql
 from tests.support import fast_copy
 
@@ -38,9 +38,16 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the tests' servers know of the model: the first with a layout finds it out for all."""
+    return tmp_path_factory.mktemp("profiles")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, profiles: Path) -> Iterator[Server]:
     """A warm server on the demo model, shared by the tests that do it no harm."""
     shared = Server(tmp_path_factory.mktemp("server"), environment=BY_ITSELF)
+    share_profiles(shared.folder / "var", profiles)
     shared.start()
     shared.wait_for("/readyz")
     yield shared
@@ -50,13 +57,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def new_server(tmp_path: Path, profiles: Path) -> Iterator[Callable[..., Server]]:
     """Make servers that a test may do anything to; they are started by the test."""
     made: list[Server] = []
 
     def make(*options: str, **environment: str) -> Server:
         folder = tmp_path / f"server{len(made)}"
         made.append(Server(folder, options, BY_ITSELF | environment))
+        share_profiles(folder / "var", profiles)
         return made[-1]
 
     yield make

@@ -23,6 +23,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def share_profiles(data_dir: Path, profiles: Path) -> None:
+    """Let a server that keeps its data there know what others have found out, and add to it."""
+    data_dir.mkdir(parents=True)
+    (data_dir / "profiles").symlink_to(profiles)
+
+
 class Server:
     """`hidream serve` on a folder of its own; may be started again after it has ended."""
 

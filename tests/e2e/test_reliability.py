@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.disk import SmallDisk
-from tests.e2e.server import PATIENCE_S, Server, descendants, gone
+from tests.e2e.server import PATIENCE_S, Server, descendants, gone, share_profiles
 from tests.postgresql import Postgresql
 
 FAULTS = Path(__file__).parent / "faults"
@@ -51,8 +51,9 @@ def own_database(tmp_path: Path) -> Iterator[Postgresql]:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def disk(tmp_path: Path, profiles: Path) -> Iterator[SmallDisk]:
     disk = SmallDisk(tmp_path / "disk")
+    share_profiles(disk.folder / "data", profiles)
     yield disk
     disk.close()
 
