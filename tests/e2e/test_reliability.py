@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def started(server: Server) -> Server:
     return server
 
 
+@cache
 def alone(server: Server, seed: int) -> list[bytes]:
     """Return the pictures of a request on a server that nothing happens to."""
     return server.pictures(server.submit(**REQUEST, seed=seed))
