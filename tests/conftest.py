@@ -33,9 +33,9 @@ def fast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]:
+def postgresql() -> Iterator[Postgresql]:
     """A PostgreSQL server that is there for all tests; they make databases of their own."""
-    with Postgresql(tmp_path_factory.mktemp("postgresql") / "data") as server:
+    with Postgresql() as server:
         yield server
 
 

@@ -44,11 +44,8 @@ def test_poison_is_failed_after_three_attempts_and_its_neighbours_complete(
 
 
 @pytest.fixture
-def own_database(tmp_path: Path) -> Iterator[Postgresql]:
-    # Its user is another one, who must be able to come here.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    with Postgresql(tmp_path / "postgresql") as database:
+def own_database() -> Iterator[Postgresql]:
+    with Postgresql() as database:
         yield database
 
 
