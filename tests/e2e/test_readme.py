@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from tests.e2e.server import Server, free_port
@@ -13,6 +12,8 @@ from tests.e2e.server import Server, free_port
 ROOT = Path(__file__).parent.parent.parent
 #: Blocks with a first line like this are run by hand: they install, need weights, or end things.
 BY_HAND = re.compile(r"# (needs|ends|takes) |bash scripts/start")
+#: Without what would end more than the prompt.
+PROMPT = re.compile(r"""(?<="prompt": ")[^"'\\]+(?=")""")
 
 
 def blocks(name: str) -> list[str]:
@@ -21,10 +22,19 @@ def blocks(name: str) -> list[str]:
     return [block for block in found if not BY_HAND.match(block)]
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_the_curl_examples_end_with_pictures(server: Server, tmp_path: Path, name: str) -> None:
-    assert len(blocks(name)) == 2
-    for block in blocks(name):
+def test_the_curl_examples_are_the_same_in_both_languages_but_for_their_prompts() -> None:
+    english, chinese = (
+        [PROMPT.sub("...", block) for block in blocks(name)]
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert english == chinese
+
+
+def test_the_curl_examples_end_with_pictures(server: Server, tmp_path: Path) -> None:
+    """Those with Chinese prompts, which ask more of a shell."""
+    examples = blocks("README.zh-CN.md")
+    assert len(examples) == 2
+    for block in examples:
         assert "localhost:8088" in block
         script = block.replace("localhost:8088", f"127.0.0.1:{server.port}")
         subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, timeout=280)

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.disk import SmallDisk
-from tests.e2e.server import PATIENCE_S, Server, descendants, gone
+from tests.e2e.server import PATIENCE_S, Server, descendants, gone, share_profiles
 from tests.postgresql import Postgresql
 
 FAULTS = Path(__file__).parent / "faults"
@@ -20,6 +21,7 @@ def started(server: Server) -> Server:
     return server
 
 
+@cache
 def alone(server: Server, seed: int) -> list[bytes]:
     """Return the pictures of a request on a server that nothing happens to."""
     return server.pictures(server.submit(**REQUEST, seed=seed))
@@ -42,17 +44,15 @@ def test_poison_is_failed_after_three_attempts_and_its_neighbours_complete(
 
 
 @pytest.fixture
-def own_database(tmp_path: Path) -> Iterator[Postgresql]:
-    # Its user is another one, who must be able to come here.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    with Postgresql(tmp_path / "postgresql") as database:
+def own_database() -> Iterator[Postgresql]:
+    with Postgresql() as database:
         yield database
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def disk(tmp_path: Path, profiles: Path) -> Iterator[SmallDisk]:
     disk = SmallDisk(tmp_path / "disk")
+    share_profiles(disk.folder / "data", profiles)
     yield disk
     disk.close()
 

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,11 +22,13 @@ REQUEST = {"resolution": "256x256", "num_inference_steps": 2, "seed": 11}
 
 @dataclass
 class Receiver:
-    """Listens on loopback; answers with these statuses, the last of which stays."""
+    """A server on loopback; answers with these statuses, the last of which stays."""
 
     statuses: Sequence[int] = (204,)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     port: int = field(default_factory=free_port)
+    #: How many messages it was to get.
+    awaited: int = 0
 
     @property
     def url(self) -> str:
@@ -62,6 +64,7 @@ class Receiver:
                 thread.join()
 
     def wait_for(self, count: int) -> None:
+        self.awaited = count
         deadline = time.monotonic() + PATIENCE_S
         while len(self.received) < count:
             assert time.monotonic() < deadline, self.received
@@ -82,57 +85,72 @@ def verified(server: Server, received: tuple[dict[str, str], bytes]) -> dict[str
     return dict(json.loads(body))
 
 
-@pytest.fixture
-def telling(new_server: Callable[..., Server]) -> Server:
+@pytest.fixture(scope="module")
+def telling(warm_server: Callable[..., Server]) -> Server:
     """A warm server that may tell this machine."""
-    server = new_server("--webhook-allow-private")
-    server.start()
-    server.wait_for("/readyz")
-    return server
+    return warm_server("--webhook-allow-private")
 
 
-def test_the_end_of_a_task_is_told_once_and_says_where_the_picture_is(telling: Server) -> None:
-    receiver = Receiver()
-    with receiver.listening():
-        task_id = telling.submit(**REQUEST, webhook_url=receiver.url)
-        receiver.wait_for(1)
-        message = verified(telling, receiver.received[0])
-        status = telling.status(task_id)
-        assert (message["type"], status["status"]) == ("task.completed", "completed")
-        assert message["timestamp"] == status["completed_at"]
-        [picture] = telling.pictures(task_id)
-        [url] = message["data"].pop("result_urls")
-        assert telling.client.get(url).content == picture
-        assert message["data"].items() <= status.items()
-        headers, _ = receiver.received[0]
-        assert headers["content-type"] == "application/json"
+@pytest.fixture(scope="module")
+def listen(telling: Server) -> Iterator[Callable[[Receiver], object]]:
+    """Let receivers listen until the server has stopped: by then nobody was told once more."""
+    receivers: list[Receiver] = []
+    with ExitStack() as listening:
 
-        cancelled = telling.submit(
-            **(REQUEST | {"num_inference_steps": 200}), webhook_url=receiver.url
-        )
-        telling.client.post(f"/tasks/{cancelled}/cancel").raise_for_status()
-        receiver.wait_for(2)
-        assert verified(telling, receiver.received[1])["type"] == "task.cancelled"
+        def listen(receiver: Receiver) -> None:
+            listening.enter_context(receiver.listening())
+            receivers.append(receiver)
+
+        yield listen
         assert telling.stop() == 0
+    for receiver in receivers:
+        assert len(receiver.received) == receiver.awaited
+
+
+def test_the_end_of_a_task_is_told_once_and_says_where_the_picture_is(
+    telling: Server, listen: Callable[[Receiver], object]
+) -> None:
+    receiver = Receiver()
+    listen(receiver)
+    task_id = telling.submit(**REQUEST, webhook_url=receiver.url)
+    receiver.wait_for(1)
+    message = verified(telling, receiver.received[0])
+    status = telling.status(task_id)
+    assert (message["type"], status["status"]) == ("task.completed", "completed")
+    assert message["timestamp"] == status["completed_at"]
+    [picture] = telling.pictures(task_id)
+    [url] = message["data"].pop("result_urls")
+    assert telling.client.get(url).content == picture
+    assert message["data"].items() <= status.items()
+    headers, _ = receiver.received[0]
+    assert headers["content-type"] == "application/json"
+
+    long = REQUEST | {"num_inference_steps": 200}
+    cancelled = telling.submit(**long, webhook_url=receiver.url)
+    telling.client.post(f"/tasks/{cancelled}/cancel").raise_for_status()
+    receiver.wait_for(2)
+    assert verified(telling, receiver.received[1])["type"] == "task.cancelled"
     assert len(set(receiver.ids)) == 2
 
 
-def test_a_receiver_that_fails_is_told_again_under_the_same_id(telling: Server) -> None:
+def test_a_receiver_that_fails_is_told_again_under_the_same_id(
+    telling: Server, listen: Callable[[Receiver], object]
+) -> None:
     receiver = Receiver(statuses=(500, 200))
-    with receiver.listening():
-        telling.submit(**REQUEST, webhook_url=receiver.url)
-        receiver.wait_for(2)
-        messages = [verified(telling, received) for received in receiver.received]
-        assert messages[0] == messages[1]
-        assert len(set(receiver.ids)) == 1
-        first, second = (int(headers["webhook-timestamp"]) for headers, _ in receiver.received)
-        assert 4 <= second - first <= 30
-        assert telling.stop() == 0
+    listen(receiver)
+    telling.submit(**REQUEST, webhook_url=receiver.url)
+    receiver.wait_for(2)
+    messages = [verified(telling, received) for received in receiver.received]
+    assert messages[0] == messages[1]
+    assert len(set(receiver.ids)) == 1
+    first, second = (int(headers["webhook-timestamp"]) for headers, _ in receiver.received)
+    assert 4 <= second - first <= 30
     assert "The receiver answered 500" in telling.console()
-    assert len(receiver.received) == 2
 
 
-def test_a_server_that_is_killed_after_the_end_tells_it_when_it_is_back(telling: Server) -> None:
+def test_a_server_that_is_killed_after_the_end_tells_it_when_it_is_back(
+    telling: Server, listen: Callable[[Receiver], object]
+) -> None:
     receiver = Receiver()
     with socket.socket() as nobody:
         # Bound and not listening: whoever connects is refused.
@@ -140,13 +158,11 @@ def test_a_server_that_is_killed_after_the_end_tells_it_when_it_is_back(telling:
         task_id = telling.submit(**REQUEST, webhook_url=receiver.url)
         telling.wait_status(task_id, "completed")
         telling.kill()
-    with receiver.listening():
-        telling.start()
-        telling.wait_for("/livez")
-        receiver.wait_for(1)
-        message = verified(telling, receiver.received[0])
-        assert message["type"] == "task.completed"
-        assert message["data"]["task_id"] == task_id
-        assert message["data"]["seeds"] == [11]
-        assert telling.stop() == 0
-    assert len(receiver.received) == 1
+    listen(receiver)
+    telling.start()
+    telling.wait_for("/livez")
+    receiver.wait_for(1)
+    message = verified(telling, receiver.received[0])
+    assert message["type"] == "task.completed"
+    assert message["data"]["task_id"] == task_id
+    assert message["data"]["seeds"] == [11]

@@ -1,4 +1,4 @@
-"""A rank of a real gloo group that paints tasks with the demo model; started by torchrun.
+"""A real gloo group of processes that paint tasks with the demo model.
 
 Arguments: a folder, and layouts; under each layout as many ranks as it has paint every task, and
 leave there their latents, the pictures, and how many bytes of weights they hold.
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch.distributed as dist
+from torch.multiprocessing import start_processes
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
@@ -36,16 +37,24 @@ def paint(place: Place, folder: Path) -> None:
     (folder / f"bytes-{place.rank}.json").write_text(json.dumps(held))
 
 
-def main() -> None:
-    dist.init_process_group("gloo", init_method="env://")
-    for name in sys.argv[2:]:
-        layout = Layout.parse(name)
+def work(rank: int, ranks: int, folder: Path, layouts: list[Layout]) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks
+    )
+    for layout in layouts:
         # Groups are made by every process of the world, also by those with no place in them.
-        place = take_place(layout, dist.get_rank())
+        place = take_place(layout, rank)
         if place.rank < layout.ranks:
-            paint(place, Path(sys.argv[1]) / name)
+            paint(place, folder / str(layout))
         dist.barrier()
     dist.destroy_process_group()
+
+
+def main() -> None:
+    folder, layouts = Path(sys.argv[1]), [Layout.parse(name) for name in sys.argv[2:]]
+    ranks = max(layout.ranks for layout in layouts)
+    # Forked, so that torch is imported once; nothing has made a thread yet.
+    start_processes(work, (ranks, folder, layouts), ranks, start_method="fork")
 
 
 main()

@@ -20,9 +20,9 @@ from tests.support import Clock, params
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Postgresql]:
+def own_server() -> Iterator[Postgresql]:
     """A server that a test may do anything to."""
-    with Postgresql(tmp_path / "data") as server:
+    with Postgresql() as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""A rank with a model that is a formula; run as a process of its own by the tests.
+"""A rank with a model that is a formula; the tests run it in a process of its own.
 
 A prompt says what goes wrong: "no words" cannot be encoded, "raise" fails in its first step,
 "large" has no room beside another image, "slow" takes its time, "long to read" does so before its
@@ -127,5 +127,8 @@ def load(command: LoadModel) -> FormulaRunner:
     return FormulaRunner()
 
 
-loading._load_runner = load
-main()
+def run(environment: dict[str, str]) -> None:
+    """Be the rank that these variables name."""
+    os.environ.update(environment)
+    loading._load_runner = load
+    main()

@@ -3,13 +3,12 @@
 import contextlib
 import io
 import json
-import os
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -42,16 +41,25 @@ from hidream_server.ipc.messages import (
 from tests.e2e.server import free_port
 from tests.engine.fake_ranks import LOAD, frame
 from tests.support import params
+from tests.worker import program
 
-ROOT = Path(__file__).parent.parent.parent
+#: Forked from a process that has imported torch once for all of them.
+PROCESSES = get_context("forkserver")
+PROCESSES.set_forkserver_preload([program.__name__, "hidream_server.worker.worker"])
 
 
 @dataclass
 class Rank:
     """A rank process, and the supervisor's end of its socket."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     socket: socket.socket
+
+    def wait(self, seconds: float) -> int:
+        """Return how the process has ended, which it must within so many seconds."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None
+        return self.process.exitcode
 
     def tell(self, command: Command) -> None:
         self.socket.sendall(frame(command))
@@ -78,7 +86,7 @@ def group(size: int = 1, load: LoadModel = LOAD, turns: Path | None = None) -> I
     """Start ranks as torchrun would, and tell them to load."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        environment = os.environ | {
+        environment = {
             CONTROL_ADDRESS: f"127.0.0.1:{server.getsockname()[1]}",
             CONTROL_TOKEN: "secret",
             "MASTER_ADDR": "127.0.0.1",
@@ -88,18 +96,13 @@ def group(size: int = 1, load: LoadModel = LOAD, turns: Path | None = None) -> I
             "TURNS_FOLDER": str(turns or ""),
         }
         ranks: dict[int, Rank] = {}
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.worker.program"],
-                    cwd=ROOT,
-                    env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                )
-            )
-            for rank in range(size)
-        ]
-        for process in processes:
-            stack.callback(process.kill)
+        processes = []
+        for number in range(size):
+            own = {"RANK": str(number), "LOCAL_RANK": str(number)}
+            processes.append(PROCESSES.Process(target=program.run, args=(environment | own,)))
+            processes[-1].start()
+            stack.callback(processes[-1].join)
+            stack.callback(processes[-1].kill)
         for _ in processes:
             connection = stack.enter_context(server.accept()[0])
             connection.settimeout(60)
@@ -152,7 +155,7 @@ def test_tasks_are_done_in_order_and_reported_step_by_step() -> None:
         assert [e.task_id for e in done] == ["first", "second"]
         assert set(done[0].timings) == {"encode_s", "denoise_s", "decode_s", "save_s"}
         rank.tell(Stop())
-        assert rank.process.wait(30) == 0
+        assert rank.wait(30) == 0
 
 
 def test_a_task_is_saved_and_goes_on_from_there() -> None:
@@ -372,7 +375,7 @@ def test_a_broken_device_ends_the_rank_and_fails_no_task() -> None:
     with group() as [rank]:
         rank.tell(start("unlucky", prompt="break the device"))
         rank.hear(TaskBegun)
-        assert rank.process.wait(30) != 0
+        assert rank.wait(30) != 0
         with pytest.raises(AssertionError, match="the rank has gone"):
             rank.hear(TaskFailed)
 
@@ -381,7 +384,7 @@ def test_a_device_that_breaks_beside_the_loop_ends_the_rank_too() -> None:
     with group() as [rank]:
         rank.tell(start("unlucky", prompt="break in the end"))
         rank.hear(StepDone)
-        assert rank.process.wait(30) != 0
+        assert rank.wait(30) != 0
         with pytest.raises(AssertionError, match="the rank has gone"):
             rank.hear(TaskFailed)
 
@@ -390,7 +393,7 @@ def test_a_task_that_kills_its_rank_has_been_named_before() -> None:
     with group() as [rank]:
         rank.tell(start("killer", prompt="die"))
         assert rank.hear(TaskBegun).task_id == "killer"
-        assert rank.process.wait(30) == 9
+        assert rank.wait(30) == 9
 
 
 @pytest.mark.parametrize("end", ["close", "stop"])
@@ -401,7 +404,7 @@ def test_a_rank_leaves_in_the_middle_of_a_load(end: str) -> None:
             rank.socket.close()
         else:
             rank.tell(Stop())
-        assert (rank.process.wait(10) == 0) == (end == "stop")
+        assert (rank.wait(10) == 0) == (end == "stop")
 
 
 @pytest.mark.parametrize("prompt", ["slow", None], ids=["at work", "idle"])
@@ -412,7 +415,7 @@ def test_a_rank_leaves_when_its_supervisor_goes(prompt: str | None) -> None:
             rank.tell(start("endless", prompt=prompt, num_images=100))
             rank.hear(StepDone)
         rank.socket.close()
-        assert rank.process.wait(10) != 0
+        assert rank.wait(10) != 0
 
 
 def test_two_ranks_take_the_same_turns_and_leave_together(tmp_path: Path) -> None:
@@ -425,7 +428,7 @@ def test_two_ranks_take_the_same_turns_and_leave_together(tmp_path: Path) -> Non
         ranks[0].hear(TaskDone)
         for rank in ranks:
             rank.tell(Stop())
-        assert [rank.process.wait(30) for rank in ranks] == [0, 0]
+        assert [rank.wait(30) for rank in ranks] == [0, 0]
     first, second = ((tmp_path / str(rank)).read_text() for rank in range(2))
     assert first == second
     assert first.splitlines() == [
@@ -438,7 +441,7 @@ def test_a_rank_that_cannot_encode_its_part_ends_the_group(tmp_path: Path) -> No
     with group(2) as ranks:
         ranks[0].hear(GroupReady)
         ranks[0].tell(start("task", prompt="no words on 1"))
-        assert ranks[1].process.wait(30) == 1
+        assert ranks[1].wait(30) == 1
 
 
 def test_a_task_cancelled_while_it_is_read_takes_no_step() -> None:
