@@ -66,8 +66,8 @@ def test_a_list_that_fails_once_is_asked_for_again(new_page, server: Server, rec
 
 def test_an_answer_that_comes_late_does_not_undo_an_end(new_page, server: Server) -> None:
     studio = Studio(new_page(server.url))
-    card = studio.make("a circle that ended", num_inference_steps=15)
-    expect(card).to_contain_text(re.compile(r"step \d+ of 15"), timeout=PICTURE_MS)
+    card = studio.make("a circle that ended", num_inference_steps=60)
+    expect(card).to_contain_text(re.compile(r"step \d+ of 60"), timeout=PICTURE_MS)
     late = {**server.status(task_of(card)), "status": "processing", "result_urls": []}
     studio.finished("a circle that ended")
     asked = re.compile(r"/tasks\?status=processing")
