@@ -189,7 +189,7 @@ def test_a_stream_ends_when_its_reader_is_no_longer_allowed():
         return allowed.pop(0)
 
     async def answer() -> None:
-        response = stream(events(), may_go_on, heartbeat_s=0.0)
+        response = stream(events(), may_go_on)
         assert len([part async for part in response.body_iterator]) == 2
 
     uvloop.run(answer())
