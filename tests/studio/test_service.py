@@ -24,7 +24,7 @@ def test_the_service_says_what_it_serves_and_how_it_is(new_page, server: Server)
 def test_the_chart_draws_the_time_of_steps_as_they_are_done(new_page, server: Server) -> None:
     studio = Studio(new_page(f"{server.url}/studio#/service"))
     expect(studio.page.get_by_text("No step was seen since this page was opened.")).to_be_visible()
-    server.submit(prompt="a chart of steps", resolution="512x512", num_inference_steps=80)
+    server.submit(prompt="a chart of steps", resolution="512x512", num_inference_steps=200)
     chart = studio.page.get_by_role("img", name="Seconds for each step")
     expect(chart).to_be_visible(timeout=60_000)
     points = chart.locator("polyline").get_attribute("points") or ""

@@ -76,9 +76,10 @@ function shown() {
 
 /** Fetch what is new, and tell what became of tasks meanwhile. */
 async function catchUp(wasOpen) {
+  const before = ids.peek();
   const { tasks } = await call("GET", `tasks?limit=${RECENT}`);
   put(...tasks);
-  forgetOthers(tasks);
+  forgetOthers(tasks, before);
   await loadMissing(wasOpen, tasks);
   const isBack = connection.value === "offline" && ids.value.length > 0;
   connection.value = "online";

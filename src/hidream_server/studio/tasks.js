@@ -43,11 +43,13 @@ export function forget(id) {
   tasks.delete(id);
 }
 
-/** Forget what the server does not know any more, given its latest tasks. */
-export function forgetOthers(latest) {
+/** Forget what the server does not know any more, given its latest tasks and what was known before
+ * they were asked for: events may have told of others since. */
+export function forgetOthers(latest, before) {
   const kept = new Set(latest.map((status) => status.task_id));
   const oldest = latest.at(-1)?.created_at ?? "";
-  ids.value.filter((id) => task(id).created_at >= oldest && !kept.has(id)).forEach(forget);
+  const isGone = (id) => task(id)?.created_at >= oldest && !kept.has(id);
+  before.filter(isGone).forEach(forget);
 }
 
 /** Ask how a task is doing, and take that over. */
