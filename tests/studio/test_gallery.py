@@ -50,6 +50,16 @@ def test_the_gallery_has_what_others_made_and_finds_it_by_words(studio: Studio) 
     expect(studio.tiles().nth(3)).to_be_visible()
 
 
+def test_what_is_finished_meanwhile_comes_by_itself(studio: Studio, server: Server) -> None:
+    studio.search("comes by itself")
+    expect(studio.tiles()).to_have_count(0)
+    task_id = server.submit(prompt="this comes by itself", **QUICK)
+    server.pictures(task_id)
+    expect(studio.tiles()).to_have_count(1)
+    server.client.delete(f"/tasks/{task_id}")
+    expect(studio.tiles()).to_have_count(0)
+
+
 def test_arrow_keys_lead_through_the_pictures_and_escape_back(studio: Studio) -> None:
     studio.tiles().first.click()
     expect(studio.large()).to_contain_text("two kept green circles")

@@ -53,7 +53,8 @@ async function follow(wasOpen, opened) {
       catchUp(wasOpen).catch(() => stop.abort());
     };
     for await (const event of eventStream("events", lastEventId, begin, stop)) {
-      strange ||= !happened(event);
+      // Each is taken over, whatever came before it.
+      if (!happened(event)) strange = true;
       lastEventId = event.id ?? lastEventId;
     }
   } finally {

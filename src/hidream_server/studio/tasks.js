@@ -29,7 +29,9 @@ export function put(...statuses) {
   }
   if (!fresh.length) return;
   const newest = (a, b) => task(b).created_at.localeCompare(task(a).created_at);
-  ids.value = [...ids.value, ...fresh.map((status) => status.task_id)].sort(newest);
+  // Two lists may both have a task that changed its state in between.
+  const all = new Set([...ids.value, ...fresh.map((status) => status.task_id)]);
+  ids.value = [...all].sort(newest);
   ids.value.slice(MOST).filter((id) => !isOpen(task(id))).forEach(forget);
 }
 
