@@ -106,13 +106,15 @@ def test_a_picture_is_made_on_a_phone(new_page, server: Server) -> None:
 
 def test_all_is_reached_with_the_keyboard(open_view) -> None:
     page = open_view("make")
+    square = page.get_by_role("radio", name="Square")
+    # The shapes are there when the server has said what it takes.
+    expect(square).to_be_attached()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(Studio(page).prompt).to_be_focused()
     page.keyboard.press("Tab")
-    square = page.get_by_role("radio", name="Square")
     expect(square).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(square).not_to_be_checked()
