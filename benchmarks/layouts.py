@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.overhead import server_picture, timed
 from hidream_server.cli.bench import run_layouts
-from hidream_server.cli.serving import decide
+from hidream_server.cli.deciding import decide
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.settings import Settings
 from tests.e2e.server import Server

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from hidream_server.cli.event_loop import run_loop
 from hidream_server.cli.http_server import HttpServer
-from hidream_server.cli.serving import bind
+from hidream_server.cli.listener import bind
 from hidream_server.settings import Settings
 
 

@@ -32,6 +32,10 @@ class PathMissingError(ConfigurationError):
     """A path that was given does not exist."""
 
 
+class FolderUnwritableError(ConfigurationError):
+    """A folder that the service writes into cannot be written."""
+
+
 class ProjectPathError(ConfigurationError):
     """The project path is not a folder with an inference.py."""
 
@@ -70,6 +74,10 @@ class KeyNotFoundError(HiDreamError):
 
 class TorchMissingError(ConfigurationError):
     """PyTorch is not installed in this environment."""
+
+
+class DownloadError(HiDreamError):
+    """A checkpoint could not be fetched."""
 
 
 class TracingMissingError(ConfigurationError):

@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hidream_server.cli.bench import run_layouts
+from hidream_server.cli.deciding import decide
 from hidream_server.cli.main import app
-from hidream_server.cli.serving import decide
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import ConfigurationError, GroupStartError
 from hidream_server.layouts.cost import Picture, step_cost

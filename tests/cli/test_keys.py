@@ -1,6 +1,5 @@
 """Keys on the command line."""
 
-from hidream_server.cli import main
 from hidream_server.keys import Scope, is_key
 from hidream_server.store.database import open_sqlite
 from hidream_server.store.keys import KeyStore
@@ -66,4 +65,3 @@ def test_what_a_limit_cannot_be_is_refused(hidream, tmp_path):
     for wrong in (["--weight", "0"], ["--max-queued", "-1"], ["--scope", "root"]):
         assert hidream("keys", "create", "a", *wrong, "--data-dir", str(tmp_path))[0] == 2
     assert not (tmp_path / "tasks.db").exists()
-    assert main.keys.info.help

@@ -4,11 +4,13 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
+from hidream_server import __version__
 from hidream_server.cli import instance, main, server
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import NotRunningError, PortTakenError
@@ -131,13 +133,39 @@ def test_an_error_while_serving_is_one_sentence_and_exit_code_1(hidream, monkeyp
     assert hidream("serve") == (1, "", "hidream: Port 8088 is taken.\n")
 
 
-def test_a_mistake_of_the_program_is_not_hidden(hidream, monkeypatch):
+def test_a_mistake_of_the_program_is_one_sentence_and_exit_code_1(hidream, monkeypatch):
     def wrong(_settings: Settings) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by\nzero")
 
     monkeypatch.setattr(server, "run_server", wrong)
-    with pytest.raises(ZeroDivisionError):
-        hidream("serve")
+    code, out, err = hidream("serve")
+    assert (code, out) == (1, "")
+    assert err == (
+        "hidream: a mistake of the program, ZeroDivisionError: by zero (hidream -v … shows where)\n"
+    )
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, PortTakenError])
+def test_a_trace_is_shown_to_those_who_ask(hidream, monkeypatch, error):
+    def wrong_in_here(_settings: Settings) -> None:
+        raise error
+
+    monkeypatch.setattr(server, "run_server", wrong_in_here)
+    code, _, err = hidream("-v", "serve")
+    assert code == 1
+    assert err.startswith("Traceback (most recent call last):")
+    assert "in wrong_in_here" in err
+    assert err.splitlines()[-1].startswith("hidream: ")
+
+
+def test_no_trace_is_shown_of_what_ends_without_an_error(hidream, served):
+    assert "Traceback" not in hidream("-v", "serve")[2]
+    assert "Traceback" not in hidream("-v", "serve", "--port")[2]
+    assert "Traceback" not in hidream("-v", "doctor", "-m", "/nowhere")[2]
+
+
+def test_the_version_is_said(hidream):
+    assert hidream("--version") == (0, f"hidream {__version__}\n", "")
 
 
 def test_every_finding_of_a_model_has_a_line_of_its_own(hidream, tmp_path):
@@ -221,3 +249,18 @@ def test_the_command_line_is_imported_without_torch():
 def test_the_installed_command_is_this_one():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["project"]["scripts"] == {"hidream": "hidream_server.cli.main:run"}
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command."""
+    group = typer.main.get_command(main.app)
+    for name, command in group.commands.items():
+        yield from [(name, below) for below in getattr(command, "commands", {})] or [(name,)]
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_has_an_example_of_itself(hidream, words):
+    code, out, _ = hidream(*words, "--help")
+    assert code == 0
+    text = " ".join(line.strip(" │") for line in out.splitlines())
+    assert f"e.g. hidream {' '.join(words)}" in " ".join(text.split())

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from hidream_server.cli.serving import decide
+from hidream_server.cli.deciding import decide
 from hidream_server.cli.tls import check_tls
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.errors import TlsFilesError

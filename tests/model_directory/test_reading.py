@@ -472,7 +472,12 @@ def test_all_problems_are_reported_at_once_each_with_its_path(model):
     ]
 
 
-def test_an_empty_folder_lacks_everything(tmp_path):
+def test_an_empty_folder_is_called_so(tmp_path):
+    assert str(finding(tmp_path)) == f"{tmp_path}: is an empty folder: no model is in it"
+
+
+def test_a_folder_of_something_else_lacks_everything(tmp_path):
+    (tmp_path / "README.md").touch()
     with pytest.raises(ModelDirectoryError) as caught:
         describe(tmp_path, None)
     paths = {Path(f.path).name for f in caught.value.findings}

@@ -5,10 +5,12 @@ import subprocess
 from collections.abc import Iterator
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from hidream_server.cli.serving import Serving, decide
+from hidream_server.cli.deciding import decide
+from hidream_server.cli.serving import Serving
 from hidream_server.engine.launchers.torchrun import ENVIRONMENT, torchrun_command
 from hidream_server.errors import ConfigurationError, GroupStartError
 from hidream_server.ipc.bench import LayoutBench, LayoutTiming
@@ -16,7 +18,7 @@ from hidream_server.layouts.choice import possible
 from hidream_server.settings import Settings
 
 
-def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> None:
+def bench_layouts(settings: Settings, width: int, height: int, steps: int, as_json: bool) -> None:
     """Print step time, weights and traffic of each layout; raise ConfigurationError if none."""
     serving = decide(settings)
     if not serving.model.paints(width, height):
@@ -25,9 +27,19 @@ def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> No
         )
     config, cards = serving.model.transformer, len(serving.devices.ids)
     layouts = [str(layout) for layout in possible(config, cards) if serving.fits(layout)]
-    timings = list(run_layouts(serving, layouts, width, height, steps))
+    timings = sorted(
+        run_layouts(serving, layouts, width, height, steps), key=lambda timing: timing.step_s
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(timings).decode())
+    else:
+        _print(timings, width, height)
+
+
+def _print(timings: list[LayoutTiming], width: int, height: int) -> None:
+    """Print a table, the fastest layout first."""
     table = Table("layout", "step (ms)", "transformer (MB per rank)", "sent (MB per step)")
-    for timing in sorted(timings, key=lambda timing: timing.step_s):
+    for timing in timings:
         table.add_row(
             timing.layout,
             f"{1000 * timing.step_s:.1f}",
@@ -36,8 +48,8 @@ def bench_layouts(settings: Settings, width: int, height: int, steps: int) -> No
         )
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
-    best = min(timings, key=lambda timing: timing.step_s)
-    console.print(f"Fastest here for one guided picture of {width}x{height}: {best.layout}")
+    best = timings[0].layout
+    console.print(f"Fastest here for one guided picture of {width}x{height}: {best}")
 
 
 def run_layouts(

@@ -31,15 +31,20 @@ def claim_instance(data_dir: Path) -> IO[str]:
     file = (data_dir / _PID_FILE).open("a+")
     if not _try_lock(file):
         with file:
-            owner = _pid(file)
-        raise AlreadyRunningError(
-            f"A server (process {owner}) already uses {data_dir}:"
-            " stop it with --stop, or choose another --data-dir."
-        )
+            raise _taken(data_dir, file)
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def check_free(data_dir: Path) -> None:
+    """Raise AlreadyRunningError if a data directory has an owner."""
+    path = data_dir / _PID_FILE
+    if path.exists():
+        with path.open("r+") as file:
+            if not _try_lock(file):
+                raise _taken(data_dir, file)
 
 
 def stop_instance(
@@ -80,6 +85,13 @@ def instance_name(data_dir: Path) -> str:
         # Half a name would be another's, or nobody's.
         write_whole(path, name.encode(), durable=True)
     return path.read_text(encoding="utf-8")
+
+
+def _taken(data_dir: Path, file: IO[str]) -> AlreadyRunningError:
+    return AlreadyRunningError(
+        f"A server (process {_pid(file)}) already uses {data_dir}:"
+        " stop it with --stop, or choose another --data-dir."
+    )
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -1,8 +1,10 @@
 """Makes, lists and revokes API keys, in the database that the settings name."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import typer
@@ -16,18 +18,27 @@ from hidream_server.store.database import Database
 from hidream_server.store.keys import KeyStore
 
 
-def create_key(settings: Settings, name: str, scope: Scope, limits: KeyLimits) -> None:
+def create_key(
+    settings: Settings, name: str, scope: Scope, limits: KeyLimits, as_json: bool
+) -> None:
     """Make a key and print its text, which cannot be seen again."""
     with _keys(settings) as keys:
         key, text = keys.create(name, scope, limits, time.time())
+    if as_json:
+        typer.echo(json.dumps({**_as_json(key), "key": text}))
+        return
     typer.echo(f"Key {key.id} for {name} was made. Its text is shown only now:", err=True)
     typer.echo(text)
 
 
-def list_keys(settings: Settings) -> None:
-    """Print all keys, those too that were revoked."""
+def list_keys(settings: Settings, as_json: bool) -> None:
+    """Print all keys, those too that were revoked; as JSON one a line."""
     with _keys(settings) as keys:
         found = keys.all()
+    if as_json:
+        for key in found:
+            typer.echo(json.dumps(_as_json(key)))
+        return
     if not found:
         typer.echo("There is no key: whoever reaches the service may use it.", err=True)
     for key in found:
@@ -63,6 +74,17 @@ def _database(settings: Settings) -> Iterator[Database]:
 def _keys(settings: Settings) -> Iterator[KeyStore]:
     with _database(settings) as database:
         yield KeyStore(database)
+
+
+def _as_json(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scope": key.scope,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+        "limits": asdict(key.limits),
+    }
 
 
 def _line(key: ApiKey) -> str:

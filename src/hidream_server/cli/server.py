@@ -1,10 +1,12 @@
 """Puts the server together from a serving, and runs it from its first socket to its last task."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import signal
 import socket
+from collections.abc import Iterator
 
 from hidream_server.api.app import create_app
 from hidream_server.api.converting import Converting
@@ -14,16 +16,19 @@ from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
+from hidream_server.cli.deciding import decide
 from hidream_server.cli.event_loop import run_loop, spare_collector
 from hidream_server.cli.groups import new_engine
 from hidream_server.cli.http_server import HttpServer
 from hidream_server.cli.instance import claim_instance
+from hidream_server.cli.listener import bind
 from hidream_server.cli.open_files import allow_connections
-from hidream_server.cli.serving import Serving, bind, decide
+from hidream_server.cli.serving import Serving
 from hidream_server.cli.stores import open_stores
 from hidream_server.cli.tracing import Tracing
 from hidream_server.cli.webhooks import new_deliverer
 from hidream_server.engine.replicas import Replicas
+from hidream_server.errors import HiDreamError
 from hidream_server.logs import end_startup_log, set_up_logs
 from hidream_server.metrics.metrics import Metrics
 from hidream_server.observer import Observers
@@ -61,8 +66,21 @@ def run_server(settings: Settings) -> None:
         )
         serving.announce()
         allow_connections(settings.max_connections)
-        run_loop(_serve(serving, listener, startup))
+        with _logging_mistakes():
+            run_loop(_serve(serving, listener, startup))
         logger.info("Stopped")
+
+
+@contextlib.contextmanager
+def _logging_mistakes() -> Iterator[None]:
+    """Let the log know where a mistake of the program's arose: the command line says only what."""
+    try:
+        yield
+    except HiDreamError:
+        raise
+    except Exception:
+        logger.critical("The server ends by a mistake of the program", exc_info=True)
+        raise
 
 
 async def _serve(serving: Serving, listener: socket.socket, startup: logging.Handler) -> None:

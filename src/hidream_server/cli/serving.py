@@ -1,41 +1,25 @@
-"""Decides, before anything is started, what will be served and on which devices.
+"""What will be served, once it is decided; what the log and the ranks are told of it."""
 
-Refuses with one sentence what cannot be; takes milliseconds, because no tensor and no torch is
-touched.
-"""
-
-import errno
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
 from hidream_server import __version__
-from hidream_server.cli.tls import check_tls
 from hidream_server.demo import DEMO_NOTICE
-from hidream_server.devices.choice import DeviceChoice, choose_devices
-from hidream_server.engine.launchers.project import find_project
-from hidream_server.engine.launchers.torchrun import require_torch
-from hidream_server.errors import ConfigurationError, LayoutUnavailableError, PortTakenError
+from hidream_server.devices.choice import DeviceChoice
 from hidream_server.ipc.messages import LoadModel, LoadProject, Profile
-from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
-from hidream_server.layouts.memory import RankMemory, Room, check_memory, fits, plan_memory
-from hidream_server.model_directory.choice import choose_model
+from hidream_server.layouts.memory import RankMemory, Room, fits, plan_memory
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.queue.outlook import Outlook
 from hidream_server.scheduling.widths import WIDEST
 from hidream_server.settings import Settings
 from hidream_server.task import TaskParams
-from hidream_server.traces.exporting import require_exporter
 
 logger = logging.getLogger(__name__)
-
-_BACKLOG = 2048
-_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +38,9 @@ class Serving:
     @property
     def replica_devices(self) -> list[tuple[int, ...]]:
         """The devices of each worker group, which may need fewer."""
-        ids, count = self.devices.ids, _cards(self.devices, self.settings.replicas)
-        return [ids[n * count : (n + 1) * count] for n in range(self.settings.replicas)]
+        ids, replicas = self.devices.ids, self.settings.replicas
+        count = len(ids) // replicas
+        return [ids[n * count : (n + 1) * count] for n in range(replicas)]
 
     @property
     def used(self) -> tuple[int, ...]:
@@ -67,6 +52,12 @@ class Serving:
     def project_work(self) -> Path:
         """Where a project's files are while it paints; nothing in it outlives the server."""
         return (self.settings.data_dir / "project").absolute()
+
+    @property
+    def component_bytes(self) -> dict[str, int]:
+        """What the weights of each component take, in the dtype they are computed in."""
+        size = self.devices.kind.dtype_bytes
+        return {part.name: part.parameters * size for part in self.model.components}
 
     def memory(self, layout: Layout) -> list[RankMemory]:
         """Return what each rank of a resident group with this layout holds."""
@@ -183,90 +174,3 @@ class Serving:
 def _waiting(plan: Sequence[RankMemory]) -> list[str]:
     """Return the encoders that wait in the host's memory."""
     return [name for rank in plan for name in rank.offloaded]
-
-
-def decide(settings: Settings) -> Serving:
-    """Return the serving for these settings; raise ConfigurationError for what cannot be."""
-    require_torch()
-    check_tls(settings)
-    if settings.otlp_endpoint is not None:
-        require_exporter()
-    project = _project(settings)
-    model = choose_model(settings)
-    devices = choose_devices(settings, demo=model.is_demo)
-    room = Room(
-        device_bytes=devices.kind.memory(devices.ids),
-        dtype_bytes=devices.kind.dtype_bytes,
-        prompt_cache_bytes=settings.prompt_cache_mb * 2**20,
-        max_running=settings.max_running,
-        offload=settings.offload_encoders,
-    )
-    cards = _cards(devices, settings.replicas)
-
-    def possible(layout: Layout) -> bool:
-        # What a project holds in memory is its own business: it may offload what does not fit.
-        if project is not None:
-            return _of_project(layout)
-        return fits(plan_memory(model, layout, room), room)
-
-    layout = choose_layout(settings, model, cards, possible)
-    if settings.compile and layout.ranks > layout.cfg:
-        raise LayoutUnavailableError(
-            f"The layout {layout} is not possible with --compile: ranks that speak to each other"
-            " inside a block cannot be compiled; cfg2 can, or one device."
-        )
-    if project is None:
-        check_memory(plan_memory(model, layout, room), room, layout)
-    elif not _of_project(layout):
-        raise LayoutUnavailableError(
-            f"The layout {layout} is not possible with --executor project: the project knows"
-            " tp and ep only."
-        )
-    return Serving(settings, model, devices, layout, room, project)
-
-
-def _of_project(layout: Layout) -> bool:
-    """The first version's project splits tensors and experts only."""
-    return layout.cfg * layout.sp == 1
-
-
-def _cards(devices: DeviceChoice, replicas: int) -> int:
-    """Return how many devices each replica has."""
-    cards = len(devices.ids) // replicas
-    if cards == 0:
-        raise LayoutUnavailableError(
-            f"{replicas} replicas need as many devices, and there are {len(devices.ids)}: give"
-            " more with -d or -c, or fewer --replicas."
-        )
-    return cards
-
-
-def _project(settings: Settings) -> Path | None:
-    """Return the folder that is to paint, if one is; one that is given must exist anyway."""
-    if settings.executor == "project":
-        return find_project(settings.project_path)
-    if settings.project_path is not None:
-        find_project(settings.project_path)
-    return None
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; raise PortTakenError, naming the way out, if it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio lets answers leave at once (TCP_NODELAY) only where the protocol is said to be TCP.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno != errno.EADDRINUSE:
-            raise ConfigurationError(
-                f"Port {port} on {host} cannot be opened: {error.strerror}."
-            ) from error
-        other = port + 1 if port < _LAST_PORT else port - 1
-        raise PortTakenError(
-            f"Port {port} on {host} is in use: choose another, like --port {other}."
-        ) from error
-    return listener

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from hidream_server.cli.instance import instance_name
 from hidream_server.cli.serving import Serving
@@ -13,7 +14,13 @@ from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
-from hidream_server.store.database import Database, open_postgresql, open_sqlite
+from hidream_server.store.database import (
+    Database,
+    check_postgresql,
+    check_sqlite,
+    open_postgresql,
+    open_sqlite,
+)
 from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.keys import KeyStore
 from hidream_server.store.pictures import PictureFolder
@@ -75,5 +82,17 @@ def open_stores(serving: Serving, observer: Observer) -> Stores:
 def open_database(settings: Settings) -> Database:
     """Open the task database that the settings name."""
     if settings.database_url is None:
-        return open_sqlite(settings.data_dir / "tasks.db")
+        return open_sqlite(_database_file(settings))
     return open_postgresql(settings.database_url)
+
+
+def check_database(settings: Settings) -> None:
+    """Raise ConfigurationError if the database could not be opened; change nothing."""
+    if settings.database_url is None:
+        check_sqlite(_database_file(settings))
+    else:
+        check_postgresql(settings.database_url)
+
+
+def _database_file(settings: Settings) -> Path:
+    return settings.data_dir / "tasks.db"

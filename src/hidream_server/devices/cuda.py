@@ -55,6 +55,11 @@ def _memory(devices: Sequence[int]) -> int | None:
     return min(sizes, default=None)
 
 
+def _driver() -> str | None:
+    said = ask("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", "0")
+    return said.strip() if said else None
+
+
 def _complaints(devices: Sequence[int]) -> list[str]:
     counts = _query("ecc.errors.uncorrected.volatile.total", devices)
     return [
@@ -86,5 +91,6 @@ CUDA = DeviceKind(
     obstacle=_obstacle,
     environment=_environment,
     memory=_memory,
+    driver=_driver,
     complaints=_complaints,
 )

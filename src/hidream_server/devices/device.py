@@ -33,6 +33,8 @@ class DeviceKind:
     sharing: int = 0
     #: Bytes of the smallest of these devices' memories, None where nobody says.
     memory: Callable[[Sequence[int]], int | None] = lambda _devices: None
+    #: The driver's version, None where nobody says.
+    driver: Callable[[], str | None] = lambda: None
     #: What the driver's own tool says against these devices, each in one sentence.
     complaints: Callable[[Sequence[int]], list[str]] = lambda _devices: []
     #: What is odd about the environment that the user exported, each in one sentence.

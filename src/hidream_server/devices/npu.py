@@ -11,6 +11,8 @@ from hidream_server.devices.tools import ask
 
 #: The driver shows one file davinciN for each NPU here.
 DEVICE_FOLDER = Path("/dev")
+#: Where the driver's installer writes its version, as Version=…
+VERSION_FILE = Path("/usr/local/Ascend/driver/version.info")
 
 
 def _count() -> int:
@@ -73,6 +75,15 @@ def _memory(devices: Sequence[int]) -> int | None:
     return min(sizes, default=None)
 
 
+def _driver() -> str | None:
+    try:
+        said = VERSION_FILE.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^Version\s*=\s*(\S+)", said, re.MULTILINE)
+    return found[1] if found else None
+
+
 def _complaints(devices: Sequence[int]) -> list[str]:
     found = []
     for device, said in _reports("health", devices):
@@ -112,6 +123,7 @@ NPU = DeviceKind(
     obstacle=_obstacle,
     environment=_environment,
     memory=_memory,
+    driver=_driver,
     complaints=_complaints,
     doubts=_doubts,
 )

@@ -54,6 +54,8 @@ class ShardIndex(msgspec.Struct):
 
 def describe(path: Path, extra_path: Path | None) -> ModelDescription:
     """Return what this directory is; raise ModelDirectoryError with every problem found."""
+    if not any(path.iterdir()):
+        raise ModelDirectoryError([Finding(str(path), "is an empty folder: no model is in it")])
     reading = _Reading(path, extra_path)
     reading.read()
     if reading.findings:

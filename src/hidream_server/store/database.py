@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hidream_server.errors import ConfigurationError, StoreUnavailableError
-from hidream_server.store.schema import bring_up_to_date
+from hidream_server.store.schema import bring_up_to_date, known_version
 
 logger = logging.getLogger(__name__)
 
@@ -161,16 +161,39 @@ class Database:
 def open_sqlite(path: Path) -> Database:
     """Return an up-to-date SQLite file, made if it is not there; one process may own it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin)
-    return _opened(engine)
+    return _opened(_sqlite(path))
+
+
+def check_sqlite(path: Path) -> None:
+    """Raise ConfigurationError if there is a file that could not be opened; change nothing."""
+    if path.exists():
+        with _disposed(_sqlite(path)) as engine:
+            known_version(engine)
 
 
 def open_postgresql(url: str) -> Database:
     """Return an up-to-date PostgreSQL database; raise ConfigurationError if it does not answer."""
+    engine = _postgresql(url)
+    with _answering(engine):
+        return _opened(engine)
+
+
+def check_postgresql(url: str) -> None:
+    """Raise ConfigurationError if a database could not be opened; change nothing."""
+    with _disposed(_postgresql(url)) as engine, _answering(engine):
+        known_version(engine)
+
+
+def _sqlite(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _postgresql(url: str) -> Engine:
     try:
-        engine = create_engine(
+        return create_engine(
             url,
             pool_pre_ping=True,
             pool_timeout=_NOTICE_S,
@@ -183,13 +206,26 @@ def open_postgresql(url: str) -> Database:
     except (SQLAlchemyError, ValueError) as error:
         # It may have a password in it.
         raise ConfigurationError("The --database-url cannot be read as an address.") from error
+
+
+@contextmanager
+def _answering(engine: Engine) -> Iterator[None]:
+    """Let a database that does not answer at the start be an option that cannot be."""
     try:
-        return _opened(engine)
+        yield
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
         raise ConfigurationError(
             f"The task database {where} does not answer as it should: {_reason(error)}"
         ) from error
+
+
+@contextmanager
+def _disposed(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _opened(engine: Engine) -> Database:

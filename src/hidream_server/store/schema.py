@@ -20,21 +20,29 @@ _MIGRATING = 0x48694D67
 
 def bring_up_to_date(engine: Engine) -> None:
     """Migrate, after a copy was made, unless the schema is this version's already."""
-    with engine.connect() as connection:
-        version = schema_version(connection)
+    version = known_version(engine)
     if version == SCHEMA_VERSION:
         return
-    revisions = _revisions()
-    if version is not None and version not in revisions:
+    if engine.dialect.name == "sqlite":
+        _migrate_file(engine, version)
+    else:
+        _migrate_shared(engine)
+
+
+def known_version(engine: Engine) -> str | None:
+    """Return the schema's version, None of an empty database.
+
+    Raises DatabaseVersionError if a newer version of this server has written it.
+    """
+    with engine.connect() as connection:
+        version = schema_version(connection)
+    if version not in (None, SCHEMA_VERSION) and version not in _revisions():
         raise DatabaseVersionError(
             f"The database {engine.url.render_as_string(hide_password=True)} has schema"
             f" {version}, this server knows up to {SCHEMA_VERSION}: start the newer server, or"
             " choose another --data-dir or --database-url."
         )
-    if engine.dialect.name == "sqlite":
-        _migrate_file(engine, version)
-    else:
-        _migrate_shared(engine)
+    return version
 
 
 def schema_version(connection: Connection) -> str | None:

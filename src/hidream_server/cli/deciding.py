@@ -1,0 +1,99 @@
+"""Decides, before anything is started, what will be served and on which devices.
+
+Refuses with one sentence what cannot be; takes milliseconds, because no tensor and no torch is
+touched.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from hidream_server.cli.disk import check_folder
+from hidream_server.cli.serving import Serving
+from hidream_server.cli.tls import check_tls
+from hidream_server.devices.choice import DeviceChoice, choose_devices
+from hidream_server.engine.launchers.project import find_project
+from hidream_server.engine.launchers.torchrun import require_torch
+from hidream_server.errors import LayoutUnavailableError
+from hidream_server.layouts.choice import choose_layout
+from hidream_server.layouts.layout import Layout
+from hidream_server.layouts.memory import Room, check_memory, fits, plan_memory
+from hidream_server.model_directory.choice import choose_model
+from hidream_server.settings import Settings
+from hidream_server.traces.exporting import require_exporter
+
+
+def preconditions(settings: Settings) -> Iterator[Callable[[], object]]:
+    """Yield what must be so whatever the rest is; each raises ConfigurationError if it is not."""
+    yield require_torch
+    yield partial(check_tls, settings)
+    if settings.otlp_endpoint is not None:
+        yield require_exporter
+    yield partial(_project, settings)
+    yield partial(choose_model, settings)
+    yield partial(choose_devices, settings)
+    yield partial(check_folder, settings.data_dir, "--data-dir")
+    yield partial(check_folder, settings.log_dir, "--log-dir")
+
+
+def decide(settings: Settings) -> Serving:
+    """Return the serving for these settings; raise ConfigurationError for what cannot be."""
+    for check in preconditions(settings):
+        check()
+    project = _project(settings)
+    model = choose_model(settings)
+    devices = choose_devices(settings, demo=model.is_demo)
+    room = Room(
+        device_bytes=devices.kind.memory(devices.ids),
+        dtype_bytes=devices.kind.dtype_bytes,
+        prompt_cache_bytes=settings.prompt_cache_mb * 2**20,
+        max_running=settings.max_running,
+        offload=settings.offload_encoders,
+    )
+    cards = _cards(devices, settings.replicas)
+
+    def possible(layout: Layout) -> bool:
+        # What a project holds in memory is its own business: it may offload what does not fit.
+        if project is not None:
+            return _of_project(layout)
+        return fits(plan_memory(model, layout, room), room)
+
+    layout = choose_layout(settings, model, cards, possible)
+    if settings.compile and layout.ranks > layout.cfg:
+        raise LayoutUnavailableError(
+            f"The layout {layout} is not possible with --compile: ranks that speak to each other"
+            " inside a block cannot be compiled; cfg2 can, or one device."
+        )
+    if project is None:
+        check_memory(plan_memory(model, layout, room), room, layout)
+    elif not _of_project(layout):
+        raise LayoutUnavailableError(
+            f"The layout {layout} is not possible with --executor project: the project knows"
+            " tp and ep only."
+        )
+    return Serving(settings, model, devices, layout, room, project)
+
+
+def _of_project(layout: Layout) -> bool:
+    """The first version's project splits tensors and experts only."""
+    return layout.cfg * layout.sp == 1
+
+
+def _cards(devices: DeviceChoice, replicas: int) -> int:
+    """Return how many devices each replica has."""
+    cards = len(devices.ids) // replicas
+    if cards == 0:
+        raise LayoutUnavailableError(
+            f"{replicas} replicas need as many devices, and there are {len(devices.ids)}: give"
+            " more with -d or -c, or fewer --replicas."
+        )
+    return cards
+
+
+def _project(settings: Settings) -> Path | None:
+    """Return the folder that is to paint, if one is; one that is given must exist anyway."""
+    if settings.executor == "project":
+        return find_project(settings.project_path)
+    if settings.project_path is not None:
+        find_project(settings.project_path)
+    return None
