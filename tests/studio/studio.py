@@ -28,6 +28,12 @@ class Studio:
         """Go to one of the views by the top of the page."""
         self.page.get_by_role("navigation").get_by_role("link", name=name).click()
 
+    def give_key(self, key: str) -> None:
+        """Answer the page that asks for a key; it begins again with it."""
+        self.page.get_by_label("API key", exact=True).fill(key)
+        self.page.keyboard.press("Enter")
+        expect(self.page.get_by_role("dialog")).to_have_count(0)
+
     def fill(self, prompt: str, shape: str = "Small", **fields: object) -> None:
         """Fill in the form."""
         self.prompt.fill(prompt)

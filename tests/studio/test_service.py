@@ -118,8 +118,7 @@ def test_one_key_does_not_see_what_another_made(new_page, recorder, locked) -> N
     task = {"prompt": "a circle of another", "resolution": "512x512", "num_inference_steps": 2}
     assert server.client.post("/submit", json=task, headers=other).is_success
     studio = Studio(new_page(server.url))
-    studio.page.get_by_label("API key", exact=True).fill(key)
-    studio.page.keyboard.press("Enter")
+    studio.give_key(key)
     studio.make("a circle of mine alone", num_inference_steps=2)
     studio.finished("a circle of mine alone")
     expect(studio.card("a circle of another")).to_have_count(0)
