@@ -95,7 +95,7 @@ async def take(told: AsyncIterator[ServerSentEvent], count: int) -> list[ServerS
 
 def test_a_queued_task_says_where_it_stands_and_how_it_comes_nearer(services, queue, monkeypatch):
     monkeypatch.setattr(events, "_POSITION_S", 0.01)
-    first, task = submit(queue, [params(), params(seed=2)])
+    first, task = submit(queue, [params(), params(seed=2, num_inference_steps=200)])
 
     async def follow() -> list[ServerSentEvent]:
         told = _Told(services, Links("http://here"))
