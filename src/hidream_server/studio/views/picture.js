@@ -12,6 +12,9 @@ export function Picture({ id, index }) {
   const dialog = useRef();
   const missing = useSignal(false);
   const it = task(id);
+  // What is shown now; an effect of it would come later than a quick key.
+  const shownNow = useRef();
+  shownNow.current = [id, index];
   useEffect(() => {
     begin();
     if (!dialog.current.open) dialog.current.showModal();
@@ -25,12 +28,12 @@ export function Picture({ id, index }) {
     const onKeyDown = (event) => {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      const next = step && neighbour(id, index, step);
+      const next = step && neighbour(...shownNow.current, step);
       if (next) open(next);
     };
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
-  }, [id, index]);
+  }, []);
   // A button that is gone takes the focus along.
   useEffect(() => () => document.getElementById("content").focus(), []);
   const close = () => goInstead(below.value);
