@@ -2,9 +2,6 @@
 
 import base64
 import io
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,20 +49,6 @@ def test_the_same_seed_is_the_same_picture_as_on_the_other_routes(
     answer = sdk.images.generate(**ASKED, extra_body=FEW)  # type: ignore[call-overload]
     own = server.submit(prompt=ASKED["prompt"], resolution=ASKED["size"], **FEW)
     assert base64.b64decode(answer.data[0].b64_json) == server.pictures(own)[0]
-
-
-def test_the_examples_of_the_documentation_work(server: Server, tmp_path: Path) -> None:
-    page = (DOCS / "openai.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
-    script = "\n".join(blocks).replace("localhost:8088", f"127.0.0.1:{server.port}")
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr
-    assert "image_generation.partial_image" in done.stdout
-    with Image.open(tmp_path / "circle.png") as image:
-        assert image.size == (512, 512)
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:

@@ -152,7 +152,7 @@ def test_a_batch_from_its_file_to_its_pictures(sdk, painter, queue):
 def test_the_documented_example_works(address, painter, tmp_path, monkeypatch):
     text = (ROOT / "docs" / "batches.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    example = example.replace("http://127.0.0.1:8088", address).replace("sleep(5)", "sleep(0.01)")
+    example = example.replace("http://127.0.0.1:8088", address).replace("sleep(1)", "sleep(0.01)")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(example, names)
