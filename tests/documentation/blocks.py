@@ -36,6 +36,7 @@ NEEDS = {
     "an NPU",
     "a CUDA GPU",
     "the checkpoints",
+    "the hub",
     "the internet the first time",
     "a receiver on the internet",
     "a service that may end",
