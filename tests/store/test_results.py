@@ -77,6 +77,15 @@ def test_a_bucket_that_cannot_be_written_is_said_in_one_sentence(
     assert "\n" not in str(at.value)
 
 
+@pytest.mark.parametrize("value", ["nonsense", "host:9000", "s3://host", "http://"])
+def test_an_endpoint_that_is_none_is_said_in_one_sentence(
+    value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL is no http or https address"):
+        open_results("s3://bucket", tmp_path, database)
+
+
 def test_without_the_extra_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     require_s3(None)

@@ -4,6 +4,8 @@ Credentials, endpoint and region come from the environment, by the names that AW
 """
 
 import logging
+import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: A store that is away is noticed after about so many seconds, one that is slow after so many.
 _CONNECT_S, _REQUEST_S = 3, 20
+#: Where the library finds the address of a store that is not Amazon's.
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 #: So much of what the library says is said on.
 _SHOWN_CHARS = 300
 
@@ -120,6 +124,7 @@ class Bucket:
 def open_bucket(url: str) -> Bucket:
     """Return the bucket of an s3:// address, which is not asked anything yet."""
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    _check_endpoints()
     try:
         store = S3Store(
             bucket,
@@ -137,6 +142,14 @@ def open_bucket(url: str) -> Bucket:
     except (BaseError, ValueError) as error:
         raise ConfigurationError(f"{url} cannot be used: {reason(error)}") from error
     return Bucket(store, _Line(url))
+
+
+def _check_endpoints() -> None:
+    """Refuse an address with which the library would end the process."""
+    for name in _ENDPOINTS:
+        value = os.environ.get(name)
+        if value and not re.match(r"https?://[^/\s]+", value):
+            raise ConfigurationError(f"{name} is no http or https address: {value}")
 
 
 def reason(error: BaseException) -> str:
