@@ -11,6 +11,7 @@ from hypothesis import settings
 from tests.e2e.server import Server, share_profiles
 from tests.e2e.warm import WarmServers
 from tests.postgresql import Postgresql
+from tests.s3 import S3
 from tests.support import fast_copy
 
 # Before torch is imported. One thread, here and in every server that a test starts: sums are then
@@ -37,6 +38,24 @@ def postgresql() -> Iterator[Postgresql]:
     """A PostgreSQL server that is there for all tests; they make databases of their own."""
     with Postgresql() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    with S3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """An S3 server that is there for all tests, and runs at the start of each; they make buckets.
+
+    The environment leads there.
+    """
+    s3_server.start()
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ TEXTS = {
     "max_batch_requests": "3",
     "max_running": "3",
     "max_crashes": "5",
+    "results": "s3://bucket/prefix",
     "database_url": "postgresql://u@h/d",
     "max_queue_length": "7",
     "max_queued_per_client": "7",

@@ -253,6 +253,10 @@ class StoreUnavailableError(HiDreamError):
     retry_after_s = 2.0
 
 
+class ResultsUnavailableError(StoreUnavailableError):
+    """What the pictures are kept in does not answer; nothing is lost, try again soon."""
+
+
 class WebhookSecretError(HiDreamError):
     """A webhook secret is whsec_ followed by 24 to 64 bytes in base64."""
 

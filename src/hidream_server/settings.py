@@ -68,6 +68,19 @@ def _check_addresses(value: str) -> str:
 Addresses = Annotated[str, AfterValidator(_check_addresses)]
 
 
+def _check_place(value: str) -> str:
+    """Refuse what looks like an address and is none, or has something secret in it."""
+    if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9._-]+)*/?", value):
+        raise ConfigurationError(
+            "--results cannot be read: give a folder, or s3://bucket/prefix; credentials and the"
+            " endpoint come from the environment, as AWS_ACCESS_KEY_ID and so on."
+        )
+    return value
+
+
+ResultsPlace = Annotated[str, AfterValidator(_check_place)]
+
+
 class Settings(BaseModel):
     """All options of the server. Sizes in pixels or MiB, times in seconds, as the names say."""
 
@@ -164,6 +177,11 @@ class Settings(BaseModel):
     )
     max_body_mb: int = _option(16, "largest body of a request, in MiB", ge=1)
     data_dir: Path = _option(Path("var"), "folder for the task database and the pictures")
+    results: ResultsPlace | None = _option(
+        None,
+        "where pictures, previews and checkpoints are kept: a folder, or s3://bucket/prefix, which"
+        " needs the s3 extra (default: in the data folder)",
+    )
     database_url: str | None = _option(
         None,
         "task database, like postgresql://user:password@host/name (default: a SQLite file in the"

@@ -29,9 +29,8 @@ from hidream_server.settings import Settings
 from hidream_server.store.batches import BatchStore
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore
-from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.keys import KeyStore
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.results import Results, in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task
 from tests.api.support import Engine
@@ -76,8 +75,19 @@ def keys(database: Database) -> KeyStore:
 
 
 @pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Return where results are kept; a module may say elsewhere."""
+    return in_folder(tmp_path)
+
+
+@pytest.fixture
 def services(
-    tmp_path: Path, model, engine: Engine, database: Database, store: TaskStore, keys: KeyStore
+    results: Results,
+    model,
+    engine: Engine,
+    database: Database,
+    store: TaskStore,
+    keys: KeyStore,
 ) -> Services:
     settings, queue = Settings(), new_queue(store)
     return Services(
@@ -86,8 +96,7 @@ def services(
         model=model,
         devices=DeviceChoice(CPU, (0,), "asked for"),
         queue=queue,
-        pictures=PictureFolder(tmp_path / "pictures"),
-        previews=KeyedFiles(tmp_path / "previews"),
+        results=results,
         files=FileStore(database),
         batches=BatchStore(database),
         health=lambda: engine.now,
@@ -157,7 +166,7 @@ def completed(services: Services, running) -> Callable[..., Task]:
         task = running(**fields)
         names = [f"{task.id}_{task.attempt}_{index}.png" for index in range(task.params.num_images)]
         for index, name in enumerate(names):
-            services.pictures.put(name, b"\x89PNG picture %d" % index)
+            services.results.pictures.put(name, b"\x89PNG picture %d" % index)
         timings = {"denoise_s": 1.5}
         assert services.queue.complete((task.id, task.attempt), names, timings)
         found = services.queue.get(task.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -9,6 +10,7 @@ import uvloop
 from hidream_server.api import converting
 from hidream_server.api.converting import Converting
 from hidream_server.api.formats import Format
+from hidream_server.store.blobs import Blob
 
 
 def test_two_pictures_are_converted_at_once_and_others_wait(monkeypatch, tmp_path: Path) -> None:
@@ -28,12 +30,12 @@ def test_two_pictures_are_converted_at_once_and_others_wait(monkeypatch, tmp_pat
         return png + to.encode()
 
     monkeypatch.setattr(converting, "convert", convert)
-    path = tmp_path / "a.png"
-    path.write_bytes(b"picture ")
+    (tmp_path / "a.png").write_bytes(b"picture ")
+    picture = Blob(path=tmp_path / "a.png")
 
     async def main() -> list[bytes]:
-        conversions = Converting()
-        asked = [asyncio.create_task(conversions.convert(path, Format.WEBP, 80)) for _ in range(5)]
+        convert_it = partial(Converting().convert, picture, Format.WEBP, 80)
+        asked = [asyncio.create_task(convert_it()) for _ in range(5)]
         await asyncio.to_thread(two_run.wait, 30)
         may_end.set()
         return await asyncio.gather(*asked)

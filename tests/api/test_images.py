@@ -42,7 +42,7 @@ def painted(services, completed):
     task = completed()
     file = io.BytesIO()
     Image.radial_gradient("L").convert("RGB").save(file, "PNG")
-    services.pictures.put(task.pictures[0], file.getvalue())
+    services.results.pictures.put(task.pictures[0], file.getvalue())
     return task
 
 
@@ -159,7 +159,7 @@ def test_an_index_that_is_no_number_is_refused(client, completed):
 
 def test_a_picture_whose_file_is_gone_is_404(client, services, completed):
     task = completed()
-    services.pictures.path(task.pictures[0]).unlink()
+    services.results.pictures.drop(task.pictures[0])
     for url in (f"/download/{task.id}", f"/images/{task.pictures[0]}"):
         error = error_of(client.get(url), 404)
         assert error["code"] == "picture_not_found"
@@ -171,11 +171,11 @@ def test_a_picture_that_is_not_a_result_is_404_though_its_file_is_there(
 ):
     unfinished = running()
     early = f"{unfinished.id}_1_0.png"
-    services.pictures.put(early, b"of a task that runs")
+    services.results.pictures.put(early, b"of a task that runs")
     queue.fail((unfinished.id, 1), "out of memory")
     task = completed()
     stale = f"{task.id}_0_0.png"
-    services.pictures.put(stale, b"of an attempt that was fenced off")
+    services.results.pictures.put(stale, b"of an attempt that was fenced off")
     for name in (early, stale):
         assert error_of(client.get(f"/images/{name}"), 404)["code"] == "picture_not_found"
 
@@ -184,7 +184,7 @@ def test_a_link_planted_in_the_folder_is_not_followed(client, services, tmp_path
     secret = tmp_path / "secret"
     secret.write_text("secret")
     task = completed()
-    path = services.pictures.path(task.pictures[0])
+    path = services.results.pictures.open(task.pictures[0]).path
     path.unlink()
     path.symlink_to(secret)
     for url in (f"/download/{task.id}", f"/images/{task.pictures[0]}"):
@@ -238,7 +238,7 @@ def test_a_detour_to_a_real_picture_is_404(app, completed, prefix):
 
 def test_a_preview_is_there_while_a_rank_has_shown_one(client, services, running):
     task = running(num_previews=2, num_images_per_prompt=2)
-    services.previews.put(f"{task.id}_1", b"\x89PNG unfinished")
+    services.results.previews.put(f"{task.id}_1", b"\x89PNG unfinished")
     response = client.get(f"/preview/{task.id}?image_index=1")
     assert (response.status_code, response.content) == (200, b"\x89PNG unfinished")
     assert response.headers["content-type"] == "image/png"

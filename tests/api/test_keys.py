@@ -65,7 +65,7 @@ def done(client, anna, services) -> str:
     task_id = client.post("/submit", json=BODY, headers=anna.headers).json()["task_id"]
     [task] = services.queue.claim("group", 1)
     name = f"{task_id}_1_0.png"
-    services.pictures.put(name, PICTURE)
+    services.results.pictures.put(name, PICTURE)
     assert services.queue.complete((task.id, 1), [name], {})
     return task_id
 
@@ -278,7 +278,7 @@ def test_a_link_opens_the_image_that_it_names_and_no_other(client, running, anna
     body = BODY | {"num_images_per_prompt": 2, "num_previews": 1}
     task_id = client.post("/submit", json=body, headers=headers).json()["task_id"]
     for index in range(2):
-        services.previews.put(f"{task_id}_{index}", b"preview %d" % index)
+        services.results.previews.put(f"{task_id}_{index}", b"preview %d" % index)
     link = f"/preview/{task_id}?image_index=0"
     link += "&" + services.signer.query(link)
     assert client.get(link).content == b"preview 0"

@@ -252,7 +252,7 @@ def test_a_deleted_task_is_gone_with_its_pictures(client, services, completed):
     task = completed()
     url = client.get(f"/status/{task.id}").json()["result_urls"][0]
     assert client.delete(f"/tasks/{task.id}").status_code == 204
-    assert services.pictures.names() == []
+    assert services.results.pictures.names() == []
     for path in (f"/status/{task.id}", f"/download/{task.id}", url, f"/tasks/{task.id}"):
         assert error_of(client.get(path), 404)
     assert error_of(client.delete(f"/tasks/{task.id}"), 404)["code"] == "task_not_found"

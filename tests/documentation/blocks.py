@@ -33,6 +33,7 @@ PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").g
 SHOWN = {"text", "nginx"}
 #: All that a block may say it needs; such a block is not run here, only read.
 NEEDS = {
+    "a bucket",
     "an NPU",
     "a CUDA GPU",
     "the checkpoints",

@@ -7,6 +7,7 @@ from hidream_server.api.errors import status_of
 from hidream_server.errors import (
     HiDreamError,
     RequestError,
+    ResultsUnavailableError,
     StoppingError,
     StoreUnavailableError,
 )
@@ -35,6 +36,7 @@ def leaves(cls: type[HiDreamError]) -> list[type[HiDreamError]]:
 def codes_of_the_api() -> Iterator[tuple[str, str]]:
     """Yield status and code of every error that a client may see."""
     yield from OF_THE_FRAMEWORK
-    for cls in [*leaves(RequestError), StoreUnavailableError, StoppingError]:
+    away = (StoreUnavailableError, ResultsUnavailableError, StoppingError)
+    for cls in [*leaves(RequestError), *away]:
         error = cls([]) if "problems" in inspect.signature(cls).parameters else cls()
         yield str(status_of(error)), error.code

@@ -6,7 +6,7 @@ import pytest
 
 from hidream_server.engine.profiles import Profiles
 from hidream_server.ipc.messages import Profile
-from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.folder import Folder
 
 PROFILE = Profile(
     step_s={64: {1: 0.5, 2: 0.75}, 256: {1: 2.0}}, beside_s={64: 0.0}, preview_map=[[1.0, 0.5, 0.0]]
@@ -14,18 +14,18 @@ PROFILE = Profile(
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> KeyedFiles:
-    return KeyedFiles(tmp_path / "profiles")
+def files(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "profiles")
 
 
-def test_a_profile_is_kept_by_model_and_layout(files: KeyedFiles):
+def test_a_profile_is_kept_by_model_and_layout(files: Folder):
     Profiles(files, "model.cpu2").keep("tp1", PROFILE)
     assert Profiles(files, "model.cpu2").get("tp1") == PROFILE
     assert Profiles(files, "model.cpu2").get("tp2") is None
     assert Profiles(files, "other.cpu2").get("tp1") is None
 
 
-def test_what_cannot_be_read_is_found_out_again(files: KeyedFiles):
+def test_what_cannot_be_read_is_found_out_again(files: Folder):
     profiles = Profiles(files, "model")
     profiles.keep("tp1", PROFILE)
     [name] = files.names()
@@ -34,7 +34,7 @@ def test_what_cannot_be_read_is_found_out_again(files: KeyedFiles):
 
 
 def test_a_profile_that_cannot_be_written_costs_nothing(
-    files: KeyedFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    files: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def full(_key: str, _data: bytes) -> None:
         raise OSError(28, "No space left on device")

@@ -17,8 +17,7 @@ from hidream_server.engine.worker_group import WorkerGroup
 from hidream_server.ipc.messages import GroupReady, StartTask
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.keyed_files import KeyedFiles
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.results import in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import TaskState
 from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
@@ -32,13 +31,7 @@ def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervi
     patient = PatientQueue(queue, "replicas")
     return Supervisor(
         patient,
-        RunningTasks(
-            patient,
-            PictureFolder(folder / "pictures"),
-            KeyedFiles(folder / "checkpoints"),
-            KeyedFiles(folder / "previews"),
-            new_outlook(),
-        ),
+        RunningTasks(patient, in_folder(folder), new_outlook()),
         new_group,
         LayoutLadder([Layout()], tries=2, cool_down_s=100),
         Deadlines(load_s=30, step_s=30, drain_s=30),

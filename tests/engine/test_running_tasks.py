@@ -1,21 +1,32 @@
-"""Leases of what a group has on hand; the rest is tried with the supervisor."""
+"""Leases of what a group has on hand, and writes; the rest is tried with the supervisor."""
 
+import asyncio
 import math
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
 
 from hidream_server.engine.patient_queue import PatientQueue
-from hidream_server.engine.running_tasks import RunningTasks
-from hidream_server.errors import StoreUnavailableError
-from hidream_server.ipc.messages import ImageDone, Preview, StepDone, TaskBegun
+from hidream_server.engine.running_tasks import RunningTasks, TaskEvent
+from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
+from hidream_server.ipc.messages import (
+    Checkpoint,
+    ImageDone,
+    Preview,
+    StepDone,
+    TaskBegun,
+    TaskDone,
+    TaskFailed,
+)
 from hidream_server.observer import EndReason, Observer
 from hidream_server.queue.task_queue import LEASE_S
-from hidream_server.store.keyed_files import KeyedFiles
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.folder import Folder
+from hidream_server.store.results import in_folder
 from hidream_server.store.tasks import TaskStore
-from hidream_server.task import Task
+from hidream_server.task import Task, TaskState
 from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
 
 
@@ -33,6 +44,21 @@ class Listener(Observer):
         self.failures.append((task_id, reason))
 
 
+async def recorded(running: RunningTasks, *events: TaskEvent) -> None:
+    """Record events, and see written what they leave behind."""
+    for event in events:
+        await running.record(event)
+    await running.settle()
+
+
+def image_of(task: Task) -> ImageDone:
+    return ImageDone(task_id=task.id, attempt=task.attempt, image_index=0, data=b"PNG")
+
+
+def end_of(task: Task) -> TaskDone:
+    return TaskDone(task_id=task.id, attempt=task.attempt, timings={})
+
+
 @pytest.fixture
 def listener() -> Listener:
     return Listener()
@@ -44,9 +70,7 @@ def stage(tmp_path: Path, listener: Listener):
     database, clock = new_database(tmp_path / "tasks.db"), Clock(1000.0)
     queue, outlook = new_queue(TaskStore(database), clock=clock), new_outlook(clock)
     patient = PatientQueue(queue, "group", clock)
-    pictures = PictureFolder(tmp_path / "pictures")
-    folders = [KeyedFiles(tmp_path / name) for name in ("checkpoints", "previews")]
-    running = RunningTasks(patient, pictures, *folders, outlook, clock, listener)
+    running = RunningTasks(patient, in_folder(tmp_path), outlook, clock, listener)
     submit(queue, [params(num_inference_steps=100)] * 2)
     tasks = [uvloop.run(patient.claim(math.inf))[0] for _ in range(2)]
     for task in tasks:
@@ -66,7 +90,7 @@ def test_a_preview_that_could_not_be_told_of_is_told_of_later(stage, monkeypatch
 
     monkeypatch.setattr(queue, "beat", failing_once)
     who = {"task_id": task.id, "attempt": 1}
-    uvloop.run(running.record(Preview(**who, image_index=0, data=b"png")))
+    uvloop.run(recorded(running, Preview(**who, image_index=0, data=b"png")))
     uvloop.run(running.beat())
     clock.now += 1.0
     uvloop.run(running.record(StepDone(**who, steps_done=1)))
@@ -114,8 +138,192 @@ def test_a_picture_that_cannot_be_written_is_the_disks_fault(stage, listener, mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PictureFolder, "put", full)
-    image = ImageDone(task_id=task.id, attempt=1, image_index=0, data=b"PNG")
-    uvloop.run(running.record(image))
+    monkeypatch.setattr(Folder, "put", full)
+    uvloop.run(recorded(running, image_of(task)))
     assert queue.get(task.id).error == "The picture could not be written: No space left on device."
     assert listener.failures == [(task.id, EndReason.DISK)]
+
+
+# Stores that are away, and slow ones
+
+
+class Away(Folder):
+    """A folder that can be away, as an object store can."""
+
+    away = True
+
+    def put(self, name: str, data: bytes) -> None:
+        if self.away:
+            raise ResultsUnavailableError
+        super().put(name, data)
+
+    def get(self, name: str) -> bytes | None:
+        if self.away:
+            raise ResultsUnavailableError
+        return super().get(name)
+
+    def drop(self, name: str) -> None:
+        if self.away:
+            raise ResultsUnavailableError
+        super().drop(name)
+
+
+class Slow(Folder):
+    """A folder in which every write waits until it may go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+        self.written: list[bytes] = []
+
+    def put(self, name: str, data: bytes) -> None:
+        self.began.set()
+        assert self.may_go_on.wait(30)
+        self.written.append(data)
+        super().put(name, data)
+
+
+@pytest.fixture
+def away(tmp_path: Path, stage) -> Away:
+    """All that tasks leave behind goes to a store that is away."""
+    running, *_ = stage
+    away = Away(tmp_path / "away")
+    running._results = replace(running._results, pictures=away, checkpoints=away, previews=away)
+    return away
+
+
+@pytest.fixture
+def slow(tmp_path: Path, stage) -> Slow:
+    """Checkpoints go to a store that is slow."""
+    running, *_ = stage
+    slow = Slow(tmp_path / "slow")
+    running._results = replace(running._results, checkpoints=slow)
+    return slow
+
+
+def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on(stage, away):
+    running, (task, other), queue, clock = stage
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.now += seconds
+        await running.record(StepDone(task_id=other.id, attempt=1, steps_done=len(pauses)))
+        await running.beat()
+        assert queue.reap() == 0
+        away.away = sum(pauses) < 3 * LEASE_S
+
+    running._sleep = sleep
+    uvloop.run(recorded(running, image_of(task), end_of(task)))
+    assert sum(pauses) >= 3 * LEASE_S
+    assert pauses[:3] == [0.5, 1.0, 2.0]
+    assert max(pauses) == 8.0
+    kept = queue.get(task.id)
+    assert (kept.state, kept.attempt) == (TaskState.COMPLETED, 1)
+    assert away.get(kept.pictures[0]) == b"PNG"
+    assert queue.get(other.id).steps_done == len(pauses)
+
+
+def test_the_ranks_have_nothing_to_do_for_a_task_whose_picture_waits(stage, away):
+    running, (task, _), *_ = stage
+    painting = []
+
+    async def sleep(_seconds: float) -> None:
+        painting.append((running.painting, len(running)))
+        away.away = False
+
+    running._sleep = sleep
+    uvloop.run(recorded(running, image_of(task), end_of(task)))
+    assert painting == [(1, 2)]
+    assert (running.painting, len(running)) == (1, 1)
+
+
+def test_a_task_that_is_cancelled_waits_for_its_store_no_longer(stage, away):
+    running, (task, _), queue, _ = stage
+    pauses = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        queue.cancel(task.id)
+        running.drop(task.id)
+        away.away = False
+
+    running._sleep = sleep
+    uvloop.run(recorded(running, image_of(task), end_of(task)))
+    assert len(pauses) == 1
+    assert away.names() == []
+    assert running.take_dropped() == [(task.id, 1)]
+
+
+def test_a_failed_task_does_not_wait_for_a_picture_of_its_own(stage, away):
+    running, (task, _), queue, _ = stage
+
+    async def sleep(_seconds: float) -> None:
+        await running.record(TaskFailed(task_id=task.id, attempt=1, reason="out of memory"))
+
+    running._sleep = sleep
+    uvloop.run(recorded(running, image_of(task)))
+    assert queue.get(task.id).error == "out of memory"
+
+
+def test_neither_checkpoints_nor_previews_that_cannot_be_kept_cost_a_task(stage, away):
+    running, (task, _), queue, _ = stage
+    who = {"task_id": task.id, "attempt": 1}
+    events = [Checkpoint(**who, data=b"c"), Preview(**who, image_index=0, data=b"p")]
+    uvloop.run(recorded(running, *events))
+    away.away = False
+    uvloop.run(recorded(running, image_of(task), end_of(task)))
+    assert queue.get(task.id).state is TaskState.COMPLETED
+
+
+def test_a_task_whose_checkpoint_cannot_be_read_begins_anew(stage, away):
+    running, (task, _), *_ = stage
+    assert running.checkpoint_of(replace(task, attempt=2)) is None
+    away.away = False
+    away.put(task.id, b"checkpoint")
+    assert running.checkpoint_of(replace(task, attempt=2)) == b"checkpoint"
+    assert running.checkpoint_of(replace(task, attempt=3, crashes=2)) is None
+    # What is there is not of this task: it has never run.
+    assert running.checkpoint_of(task) is None
+
+
+def test_of_checkpoints_that_come_faster_than_they_are_written_the_latest_is(stage, slow):
+    running, (task, _), *_ = stage
+
+    async def main() -> None:
+        for data in (b"1", b"2", b"3"):
+            await running.record(Checkpoint(task_id=task.id, attempt=1, data=data))
+            await asyncio.to_thread(slow.began.wait, 30)
+        slow.may_go_on.set()
+        await running.settle()
+
+    uvloop.run(main())
+    assert slow.written == [b"1", b"3"]
+
+
+def test_a_checkpoint_that_is_being_written_when_its_task_ends_does_not_stay(stage, slow):
+    running, (task, _), queue, _ = stage
+
+    async def main() -> None:
+        await running.record(Checkpoint(task_id=task.id, attempt=1, data=b"late"))
+        await asyncio.to_thread(slow.began.wait, 30)
+        queue.cancel(task.id)
+        running.drop(task.id)
+        slow.may_go_on.set()
+        await running.settle()
+
+    uvloop.run(main())
+    assert slow.written == [b"late"]
+    assert slow.names() == []
+
+
+def test_a_mistake_in_a_write_is_not_passed_over(stage, monkeypatch):
+    running, (task, _), *_ = stage
+
+    def mistaken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Folder, "put", mistaken)
+    uvloop.run(recorded(running, image_of(task)))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        uvloop.run(running.beat())

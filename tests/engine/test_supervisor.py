@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
-from hidream_server.errors import StoreUnavailableError
+from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
 from hidream_server.ipc.messages import (
     CancelTask,
     Checkpoint,
@@ -33,14 +34,15 @@ from hidream_server.ipc.messages import (
 )
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
-from hidream_server.store.keyed_files import KeyedFiles
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.folder import Folder
+from hidream_server.store.results import in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.engine.fake_ranks import (
     LOAD,
     FakeLauncher,
     FakeRank,
+    Script,
     cannot_start,
     frame,
     well_behaved,
@@ -71,14 +73,12 @@ class Stage:
         store = TaskStore(new_database(folder / "tasks.db"))
         self.queue = new_queue(store, self.outlook)
         patient = PatientQueue(self.queue, "stage")
-        self.pictures = PictureFolder(folder / "pictures")
-        self.checkpoints = KeyedFiles(folder / "checkpoints")
-        self.previews = KeyedFiles(folder / "previews")
+        self.results = in_folder(folder)
         #: Of each layout, what its groups found out.
         self.learned: dict[str, Profile] = {}
         self.supervisor = Supervisor(
             patient,
-            RunningTasks(patient, self.pictures, self.checkpoints, self.previews, self.outlook),
+            RunningTasks(patient, self.results, self.outlook),
             self.new_group,
             LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
@@ -138,7 +138,7 @@ def test_a_task_is_completed_with_its_pictures(play: Callable[..., Stage]) -> No
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit(num_images=2)
         task = await stage.until(task_id, TaskState.COMPLETED)
-        assert [stage.pictures.path(name).read_bytes() for name in task.pictures] == [
+        assert [stage.results.pictures.get(name) for name in task.pictures] == [
             b"picture 0",
             b"picture 1",
         ]
@@ -318,12 +318,12 @@ def test_a_picture_that_cannot_be_written_fails_its_task_and_the_service_goes_on
 ) -> None:
     written = []
 
-    def put(_: PictureFolder, name: str, data: bytes) -> None:
+    def put(_: Folder, name: str, data: bytes) -> None:
         written.append(name)
         if len(written) == 1:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PictureFolder, "put", put)
+    monkeypatch.setattr(Folder, "put", put)
 
     async def scenario(stage: Stage) -> None:
         first, second = stage.submit(), stage.submit()
@@ -331,6 +331,93 @@ def test_a_picture_that_cannot_be_written_fails_its_task_and_the_service_goes_on
         await stage.until(second, TaskState.COMPLETED)
 
     play(scenario, FakeLauncher())
+
+
+class Away:
+    """Lets pictures go to a store that is away until it is told otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tries, self.is_away = 0, True
+        really_put = Folder.put
+
+        def put(folder: Folder, name: str, data: bytes) -> None:
+            if self.is_away and name.endswith(".png"):
+                self.tries += 1
+                raise ResultsUnavailableError
+            really_put(folder, name, data)
+
+        monkeypatch.setattr(Folder, "put", put)
+        for pause in ("_FIRST_PAUSE_S", "_LAST_PAUSE_S"):
+            monkeypatch.setattr(f"hidream_server.engine.running_tasks.{pause}", 0.02)
+
+    async def tried(self, times: int) -> None:
+        while self.tries < times:
+            await asyncio.sleep(0.005)
+
+
+def dying(away: Away) -> Script:
+    """Return a rank that does one task, and ends while its picture waits."""
+
+    async def dies(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=0, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        await rank.do(start)
+        await away.tried(1)
+
+    return dies
+
+
+def test_a_group_that_waits_for_a_pictures_store_is_not_taken_for_wedged(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(monkeypatch)
+
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.submit(), stage.submit()
+        # Ten pauses are longer than the step deadline, and nothing else happens meanwhile.
+        await away.tried(20)
+        assert stage.task(second).state is TaskState.QUEUED
+        away.is_away = False
+        for task_id in (first, second):
+            task = await stage.until(task_id, TaskState.COMPLETED, TaskState.FAILED)
+            assert (task.state, task.attempt) == (TaskState.COMPLETED, 1)
+        assert stage.layouts == ["tp1"]
+
+    play(scenario, FakeLauncher(), replace(DEADLINES, step_s=0.2))
+
+
+def test_a_group_that_dies_while_a_picture_waits_costs_its_task_no_crash(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(monkeypatch)
+    monkeypatch.setattr("hidream_server.engine.running_tasks._SETTLE_S", 0.05)
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        while len(stage.layouts) < 2:
+            await asyncio.sleep(0.005)
+        away.is_away = False
+        task = await stage.until(task_id, TaskState.COMPLETED, TaskState.FAILED)
+        assert (task.state, task.attempt, task.crashes) == (TaskState.COMPLETED, 2, 0)
+
+    play(scenario, FakeLauncher(dying(away), well_behaved))
+
+
+def test_what_a_group_had_finished_when_it_died_is_published(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(monkeypatch)
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await away.tried(3)
+        away.is_away = False
+        task = await stage.until(task_id, TaskState.COMPLETED, TaskState.FAILED)
+        assert (task.state, task.attempt, task.crashes) == (TaskState.COMPLETED, 1, 0)
+
+    play(scenario, FakeLauncher(dying(away), well_behaved))
 
 
 @pytest.mark.parametrize(
@@ -547,9 +634,9 @@ def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:
 
     async def scenario(stage: Stage) -> None:
         await stage.until(stage.submit(), TaskState.COMPLETED)
-        stage.checkpoints.put("cancelled while queued", b"x")
+        stage.results.checkpoints.put("cancelled while queued", b"x")
         stage.supervisor._running.drop("cancelled while queued")
-        while stage.checkpoints.names():
+        while stage.results.checkpoints.names():
             await asyncio.sleep(0.005)
 
     play(scenario, FakeLauncher(saves))
@@ -907,11 +994,11 @@ def test_previews_are_kept_until_the_task_ends(play: Callable[..., Stage]) -> No
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit(num_images=2, num_previews=2)
         await shown.wait()
-        while stage.previews.get(f"{task_id}_1") != b"second":
+        while stage.results.previews.get(f"{task_id}_1") != b"second":
             await asyncio.sleep(0.005)
         end.set()
         await stage.until(task_id, TaskState.COMPLETED)
-        while stage.previews.names():
+        while stage.results.previews.names():
             await asyncio.sleep(0.005)
 
     play(scenario, FakeLauncher(showing))

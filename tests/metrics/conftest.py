@@ -48,9 +48,8 @@ from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.batches import BatchStore
 from hidream_server.store.files import FileStore
-from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.keys import KeyStore
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.results import in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
@@ -104,12 +103,10 @@ class Stage:
         #: The app's; the supervisor's listens in a loop that ends with it.
         self.queue = self._new_queue(outlook)
         patient = PatientQueue(self._new_queue(outlook), "stage")
-        pictures = PictureFolder(folder / "pictures")
-        previews = KeyedFiles(folder / "previews")
-        checkpoints = KeyedFiles(folder / "checkpoints")
+        results = in_folder(folder)
         self.supervisor = Supervisor(
             patient,
-            RunningTasks(patient, pictures, checkpoints, previews, outlook, observer=observer),
+            RunningTasks(patient, results, outlook, observer=observer),
             lambda _layout: WorkerGroup(FakeLauncher(counted_rank), 1, {}, LOAD),
             LayoutLadder([Layout()], tries=2, cool_down_s=100),
             Deadlines(load_s=30, step_s=30, drain_s=30),
@@ -122,8 +119,7 @@ class Stage:
             model=model,
             devices=DeviceChoice(CPU, (0,), "asked for"),
             queue=self.queue,
-            pictures=pictures,
-            previews=previews,
+            results=results,
             health=lambda: self.supervisor.health.now,
             following=Following(self.queue),
             feed=Feed(self.queue.history),

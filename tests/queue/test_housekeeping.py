@@ -1,5 +1,8 @@
 """Nothing is lost, overrun or left behind: what the housekeeper does, with a clock set by hand."""
 
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,15 +10,17 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import func, select
 
-from hidream_server.errors import StoreUnavailableError
+from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
 from hidream_server.queue.housekeeping import HISTORY_S, Housekeeper, HouseRules
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.batches import Batch, BatchStore
+from hidream_server.store.blobs import Blobs
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore, StoredFile
-from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.folder import Folder
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import PictureFolder, picture_name
+from hidream_server.store.pictures import picture_name, preview_key
+from hidream_server.store.results import in_folder
 from hidream_server.store.tables import deliveries
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
@@ -29,20 +34,21 @@ def house(tmp_path: Path):
     engine = new_database(tmp_path / "tasks.db").engine
     database = Database(engine, database_clock)
     queue = new_queue(TaskStore(database), clock=clock)
-    pictures, checkpoints = PictureFolder(tmp_path / "p"), KeyedFiles(tmp_path / "c")
+    results = in_folder(tmp_path)
 
     batches, files = BatchStore(database), FileStore(database)
 
     def keeper(**rules: float) -> Housekeeper:
-        return Housekeeper(queue, database, pictures, checkpoints, HouseRules(**rules), clock)
+        return Housekeeper(queue, database, results, HouseRules(**rules), clock)
 
     yield SimpleNamespace(
         clock=clock,
         database=database,
         database_clock=database_clock,
         queue=queue,
-        pictures=pictures,
-        checkpoints=checkpoints,
+        pictures=results.pictures,
+        checkpoints=results.checkpoints,
+        previews=results.previews,
         batches=batches,
         files=files,
         keeper=keeper,
@@ -62,7 +68,7 @@ def completed(house, size: int = 10) -> Task:
 
 def kept(house, task: Task) -> bool:
     """Tell whether a task's picture is there, which its row and the folder must agree on."""
-    there = house.pictures.path(task.pictures[0]) is not None
+    there = house.pictures.exists(task.pictures[0])
     assert there == (house.queue.get(task.id).expired_at is None)
     return there
 
@@ -202,15 +208,118 @@ def test_files_that_no_task_owns_are_swept(house):
         house.pictures.put(name, b"x")
     for task in (done, running, handed_back, cancelled):
         house.checkpoints.put(task.id, b"x")
+        house.previews.put(preview_key(task.id, 0), b"x")
     house.keeper().sweep()
     assert house.pictures.names() == sorted(mine)
-    assert house.checkpoints.names() == sorted([running.id, handed_back.id])
+    still_open = sorted([running.id, handed_back.id])
+    assert house.checkpoints.names() == still_open
+    assert house.previews.names() == [preview_key(task_id, 0) for task_id in still_open]
 
 
 def test_what_is_no_picture_is_left_alone(house):
     house.pictures.put("notes.txt", b"x")
     house.keeper().sweep()
     assert house.pictures.names() == ["notes.txt"]
+
+
+class Meanwhile:
+    """Wraps a store: once its names have been read, something happens elsewhere."""
+
+    def __init__(self, blobs: Blobs, happens: Callable[[], object]) -> None:
+        self._blobs, self._happens = blobs, happens
+
+    def __getattr__(self, verb: str) -> object:
+        return getattr(self._blobs, verb)
+
+    def names(self) -> list[str]:
+        names = list(self._blobs.names())
+        self._happens()
+        return names
+
+
+def test_what_another_machine_makes_during_a_sweep_stays(house):
+    """A group elsewhere puts a picture and completes, while names are known and rows are not."""
+    submit(house.queue, [params()] * 2)
+    early, late = house.queue.claim("elsewhere", 2)
+
+    def put(task: Task) -> str:
+        name = picture_name(task.id, task.attempt, 0)
+        house.pictures.put(name, b"x")
+        house.checkpoints.put(task.id, b"x")
+        return name
+
+    first = put(early)
+
+    def elsewhere() -> None:
+        assert house.queue.complete((early.id, early.attempt), [first], {}, 1)
+        put(late)
+
+    keeper = house.keeper()
+    keeper._results = replace(keeper._results, pictures=Meanwhile(house.pictures, elsewhere))
+    keeper.sweep()
+    assert set(house.pictures.names()) == {first, picture_name(late.id, 1, 0)}
+    assert house.checkpoints.names() == [late.id]
+    assert house.queue.complete((late.id, 1), [picture_name(late.id, 1, 0)], {}, 1)
+
+
+def test_an_attempt_whose_lease_ran_out_can_publish_nothing_and_the_next_one_can(house):
+    submit(house.queue, [params()])
+    [stale] = house.queue.claim("elsewhere", 1)
+    house.pictures.put(picture_name(stale.id, 1, 0), b"stale")
+    house.checkpoints.put(stale.id, b"x")
+    house.database_clock.now = house.clock.now = 1000.0 + LEASE_S + 1
+    house.keeper().free_lapsed()
+    house.keeper().sweep()
+    assert house.pictures.names() == []
+    assert house.checkpoints.names() == [stale.id]
+    [again] = house.queue.claim("here", 1)
+    # The first one writes on: a machine that stood still and has heard of nothing.
+    for attempt in (1, 2):
+        house.pictures.put(picture_name(stale.id, attempt, 0), b"x")
+    house.keeper().sweep()
+    assert house.pictures.names() == [picture_name(stale.id, 2, 0)]
+    assert not house.queue.complete((stale.id, 1), [picture_name(stale.id, 1, 0)], {}, 1)
+    assert house.queue.complete((again.id, 2), [picture_name(stale.id, 2, 0)], {}, 1)
+
+
+def test_several_servers_may_keep_one_house_at_once(house):
+    old = [completed(house) for _ in range(30)]
+    house.clock.now += 100
+    new = completed(house)
+    for task in old:
+        house.pictures.put(picture_name(task.id, 9, 0), b"stray")
+    keepers = [house.keeper(pictures_s=50, pictures_bytes=1e9, tasks_s=10) for _ in range(4)]
+    for duty in ("retire", "sweep"):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda keeper, duty=duty: getattr(keeper, duty)(), keepers))
+    assert house.pictures.names() == list(new.pictures)
+    assert [house.queue.get(task.id) for task in old] == [None] * 30
+    assert kept(house, new)
+
+
+def test_pictures_that_cannot_be_dropped_now_are_swept_later(house, monkeypatch):
+    task = completed(house)
+
+    def away(*_: object) -> None:
+        raise ResultsUnavailableError
+
+    house.clock.now += 100
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "drop", away)
+        house.keeper(pictures_s=50).tidy()
+    assert house.queue.get(task.id).expired_at is not None
+    assert house.pictures.names() == list(task.pictures)
+    house.keeper(pictures_s=50).tidy()
+    assert house.pictures.names() == []
+
+
+def test_more_files_than_are_looked_up_at_once_are_swept(house):
+    running = picture_name(submit(house.queue, [params()])[0].id, 1, 0)
+    house.queue.claim("g", 1)
+    for name in [running, *(picture_name(str(uuid.uuid4()), 1, 0) for _ in range(1100))]:
+        house.pictures.put(name, b"")
+    house.keeper().sweep()
+    assert house.pictures.names() == [running]
 
 
 # All duties

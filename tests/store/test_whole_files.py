@@ -1,5 +1,7 @@
 """Whole or not at all; what a picture needs beside that is tried with the pictures."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,11 @@ def test_what_cannot_be_put_in_place_leaves_nothing_and_takes_nothing(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_what_was_only_begun_is_dropped_and_nothing_else(tmp_path: Path):
+def test_what_was_only_begun_is_dropped_when_it_is_old_and_nothing_else(tmp_path: Path):
     for name in (".a.part", "a", "a.part", ".hidden"):
         (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - 3601,) * 2)
+    (tmp_path / ".b.part").touch()
     drop_unfinished(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a", "a.part"]
+    kept = [".b.part", ".hidden", "a", "a.part"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept

@@ -1,13 +1,13 @@
 """Converts pictures for those who ask for another format: in threads, few at once."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from hidream_server.api.formats import Format, convert
+from hidream_server.store.blobs import Blob
 
 #: One takes a core for up to half a second.
 _AT_ONCE = 2
@@ -20,13 +20,11 @@ class Converting:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def convert(
-        self, path: Path, to: Format, compression: int | None, field: str = "output_compression"
+        self, picture: Blob, to: Format, compression: int | None, field: str = "output_compression"
     ) -> bytes:
-        """Return the picture in this file in another format; see `formats.convert`."""
+        """Return a stored picture in another format; see `formats.convert`."""
         async with self._slots:
-            return await run_in_threadpool(
-                lambda: convert(path.read_bytes(), to, compression, field)
-            )
+            return await run_in_threadpool(lambda: convert(picture.read(), to, compression, field))
 
     async def convert_bytes(
         self, png: bytes, to: Format, compression: int | None, field: str = "output_compression"

@@ -1,7 +1,7 @@
 """Fetch pictures. Only published ones: what a task's row names, and only from the one folder."""
 
 from datetime import UTC, datetime
-from pathlib import Path
+from email.utils import formatdate
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -20,8 +20,8 @@ from hidream_server.errors import (
     TaskFailedError,
     TaskNotFinishedError,
 )
-from hidream_server.store.keyed_files import preview_key
-from hidream_server.store.pictures import task_of
+from hidream_server.store.blobs import Blob
+from hidream_server.store.pictures import preview_key, task_of
 from hidream_server.task import Task, TaskState
 
 router = APIRouter(tags=["images"])
@@ -59,8 +59,8 @@ async def download(
     output_compression: Compression = None,
 ) -> Response:
     """Return one picture of a task as a file to keep."""
-    path = await run_in_threadpool(_path_in_task, services, followed.task, image_index)
-    answer = await _answer(converting, path, output_format, output_compression)
+    picture = await run_in_threadpool(_of_task, services, followed.task, image_index)
+    answer = await _answer(converting, picture, output_format, output_compression)
     name = f"{followed.task.id}_image_{image_index}.{output_format}"
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
@@ -71,7 +71,7 @@ def preview(followed: FollowedDep, services: ServicesDep, image_index: int = 0) 
     """Return how an unfinished image looked last; for tasks submitted with num_previews."""
     task = followed.task
     _require_index(image_index, task.params.num_images)
-    data = services.previews.get(preview_key(task.id, image_index))
+    data = services.results.previews.get(preview_key(task.id, image_index))
     if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
             f"Task {task.id} has no preview of image {image_index} now: it was submitted without"
@@ -92,15 +92,15 @@ async def image(
     stem, _, ending = name.rpartition(".")
     if ending not in _FORMATS:
         raise PictureNotFoundError("There is no such picture.")
-    path = await run_in_threadpool(_path_by_name, services, caller, f"{stem}.png")
-    return await _answer(converting, path, _FORMATS[ending], compression, "compression")
+    picture = await run_in_threadpool(_by_name, services, caller, f"{stem}.png")
+    return await _answer(converting, picture, _FORMATS[ending], compression, "compression")
 
 
-def _path_in_task(services: Services, task: Task, image_index: int) -> Path:
-    """Return the file of one picture of a task; say why there is none."""
+def _of_task(services: Services, task: Task, image_index: int) -> Blob:
+    """Return one picture of a task; say why there is none."""
     require_pictures(task)
     _require_index(image_index, len(task.pictures))
-    return picture_path(services, task, task.pictures[image_index])
+    return picture_of(services, task, task.pictures[image_index])
 
 
 def require_pictures(task: Task) -> None:
@@ -113,13 +113,13 @@ def require_pictures(task: Task) -> None:
         raise TaskNotFinishedError(f"Task {task.id} is {task.state}; it has no picture yet.")
 
 
-def _path_by_name(services: Services, caller: Caller, name: str) -> Path:
-    """Return the file of a picture, if it is the result of a task."""
+def _by_name(services: Services, caller: Caller, name: str) -> Blob:
+    """Return a picture, if it is the result of a task."""
     task_id = task_of(name)
     task = services.queue.get(task_id) if task_id else None
     if task is None or not caller.sees(task) or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
-    return picture_path(services, task, name)
+    return picture_of(services, task, name)
 
 
 def _require_index(image_index: int, count: int) -> None:
@@ -127,29 +127,49 @@ def _require_index(image_index: int, count: int) -> None:
         raise PictureNotFoundError(f"The task has {count} picture(s), numbered from 0.")
 
 
-def picture_path(services: Services, task: Task, name: str) -> Path:
-    """Return the file of a task's picture; raise what became of it if there is none."""
+def picture_of(services: Services, task: Task, name: str) -> Blob:
+    """Return a task's picture; raise what became of it if there is none."""
+    _require_not_expired(task)
+    picture = services.results.pictures.open(name)
+    if picture is None:
+        raise PictureNotFoundError(f"The file of picture {name} is gone.")
+    return picture
+
+
+def require_picture(services: Services, task: Task, name: str) -> None:
+    """Raise what became of a task's picture, if it is not there."""
+    _require_not_expired(task)
+    if not services.results.pictures.exists(name):
+        raise PictureNotFoundError(f"The file of picture {name} is gone.")
+
+
+def _require_not_expired(task: Task) -> None:
+    """Raise that a task's pictures were deleted, if they were."""
     if task.expired_at is not None:
         raise PictureExpiredError(
             f"The pictures of task {task.id} were deleted at"
             f" {datetime.fromtimestamp(task.expired_at, UTC):%Y-%m-%d %H:%M} UTC: this server keeps"
             " pictures for a certain time, and so many of them."
         )
-    path = services.pictures.path(name)
-    if path is None:
-        raise PictureNotFoundError(f"The file of picture {name} is gone.")
-    return path
 
 
 async def _answer(
     converting: Converting,
-    path: Path,
+    picture: Blob,
     to: Format,
     compression: int | None,
     field: str = "output_compression",
 ) -> Response:
     """Send a picture; `field` is the name under which a request has the compression."""
     if to is Format.PNG and compression is None:
-        return FileResponse(path, media_type=to.media_type, headers=_KEPT)
-    data = await converting.convert(path, to, compression, field)
+        return _as_it_is(picture, to.media_type)
+    data = await converting.convert(picture, to, compression, field)
     return Response(data, media_type=to.media_type, headers=_KEPT)
+
+
+def _as_it_is(picture: Blob, media_type: str) -> Response:
+    """Send a file, or parts of it, from where it lies; what was fetched whole is sent whole."""
+    if picture.path is not None:
+        return FileResponse(picture.path, media_type=media_type, headers=_KEPT)
+    version = {"ETag": picture.etag, "Last-Modified": formatdate(picture.put_at, usegmt=True)}
+    return Response(picture.data, media_type=media_type, headers=_KEPT | version)

@@ -22,8 +22,7 @@ from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.batches import BatchStore
 from hidream_server.store.files import FileStore
-from hidream_server.store.keyed_files import KeyedFiles
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.results import Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +34,7 @@ class Services:
     model: ModelDescription
     devices: DeviceChoice
     queue: TaskQueue
-    pictures: PictureFolder
-    previews: KeyedFiles
+    results: Results
     files: FileStore
     batches: BatchStore
     health: Callable[[], EngineHealth]

@@ -1,7 +1,7 @@
 """Submit tasks, ask how they are doing, cancel, repeat and delete them."""
 
 import asyncio
-import contextlib
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -17,7 +17,7 @@ from hidream_server.api.schemas import (
 )
 from hidream_server.api.services import LinksDep, ServicesDep
 from hidream_server.api.submission import accept, accept_again
-from hidream_server.errors import TaskEndedError, TaskNotFoundError
+from hidream_server.errors import ResultsUnavailableError, TaskEndedError, TaskNotFoundError
 from hidream_server.task import TaskState
 
 router = APIRouter(tags=["tasks"])
@@ -80,7 +80,7 @@ async def status(
 ) -> StatusAnswer:
     """Say how a task is doing, and where its pictures are."""
     if wait and followed.task.state.is_open:
-        with contextlib.suppress(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await services.feed.ended(followed.task.id)
         followed = await services.following.look(followed.task.id)
@@ -124,5 +124,7 @@ def _delete(services: ServicesDep, task_id: str) -> None:
     task = services.queue.delete(task_id)
     if task is None:
         raise TaskNotFoundError(f"There is no task {task_id}.")
-    for name in task.pictures:
-        services.pictures.drop(name)
+    # What cannot be dropped now belongs to no task any more, and is swept later.
+    with suppress(ResultsUnavailableError):
+        for name in task.pictures:
+            services.results.pictures.drop(name)

@@ -20,6 +20,7 @@ from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import Room, check_memory, fits, plan_memory
 from hidream_server.model_directory.choice import choose_model
 from hidream_server.settings import Settings
+from hidream_server.store.results import require_s3
 from hidream_server.traces.exporting import require_exporter
 
 
@@ -29,6 +30,7 @@ def preconditions(settings: Settings) -> Iterator[Callable[[], object]]:
     yield partial(check_tls, settings)
     if settings.otlp_endpoint is not None:
         yield require_exporter
+    yield partial(require_s3, settings.results)
     yield partial(_project, settings)
     yield partial(choose_model, settings)
     yield partial(choose_devices, settings)

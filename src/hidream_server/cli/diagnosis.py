@@ -84,6 +84,11 @@ def _warnings(settings: Settings, serving: Serving | None, free: int) -> Iterato
         yield from devices.kind.doubts(os.environ)
         if devices.kind.is_accelerator and serving.room.device_bytes is None:
             yield "How much memory a device has is not known: whether all fits is not checked."
+    if settings.results is None:
+        yield from _lack_of_room(settings, free)
+
+
+def _lack_of_room(settings: Settings, free: int) -> Iterator[str]:
     most = settings.keep_pictures_gb
     if not most or free < most * _GIB:
         bound = f"may take {most:g} GiB" if most else "may take any room"

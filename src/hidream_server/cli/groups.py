@@ -44,9 +44,7 @@ def _supervisor(
         queue,
         RunningTasks(
             queue,
-            stores.pictures,
-            stores.checkpoints,
-            stores.previews,
+            stores.results,
             stores.outlook,
             observer=observer,
         ),

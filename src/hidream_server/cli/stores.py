@@ -1,7 +1,6 @@
 """Opens what a server keeps: the tasks, the files that belong to them, and who looks after both."""
 
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
+from hidream_server.store.blobs import Blobs
 from hidream_server.store.database import (
     Database,
     check_postgresql,
@@ -21,9 +21,9 @@ from hidream_server.store.database import (
     open_postgresql,
     open_sqlite,
 )
-from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.folder import Folder
 from hidream_server.store.keys import KeyStore
-from hidream_server.store.pictures import PictureFolder
+from hidream_server.store.results import Results, open_results
 from hidream_server.store.tasks import TaskStore
 
 logger = logging.getLogger(__name__)
@@ -40,20 +40,16 @@ class Stores:
     housekeeper: Housekeeper
     database: Database
     keys: KeyStore
-    pictures: PictureFolder
-    checkpoints: KeyedFiles
-    previews: KeyedFiles
-    profiles: KeyedFiles
+    results: Results
+    profiles: Blobs
 
 
 def open_stores(serving: Serving, observer: Observer) -> Stores:
     """Open everything, and put in order what the last run left; for the owner of the directory."""
     settings, outlook = serving.settings, serving.new_outlook()
     folder = settings.data_dir
-    # Previews are of use only while their tasks run.
-    shutil.rmtree(folder / "previews", ignore_errors=True)
     database = open_database(settings)
-    pictures, checkpoints = PictureFolder(folder / "pictures"), KeyedFiles(folder / "checkpoints")
+    results = open_results(settings.results, folder, database)
     tasks = TaskStore(database)
     queue = TaskQueue(
         tasks,
@@ -68,11 +64,9 @@ def open_stores(serving: Serving, observer: Observer) -> Stores:
         outlook=outlook,
         database=database,
         keys=KeyStore(database),
-        housekeeper=Housekeeper(queue, database, pictures, checkpoints, HouseRules.of(settings)),
-        pictures=pictures,
-        checkpoints=checkpoints,
-        previews=KeyedFiles(folder / "previews"),
-        profiles=KeyedFiles(folder / "profiles"),
+        housekeeper=Housekeeper(queue, database, results, HouseRules.of(settings)),
+        results=results,
+        profiles=Folder(folder / "profiles"),
     )
     if recovered := queue.take_back(stores.owner):
         logger.warning("%d task(s) of the last run are queued again", recovered)

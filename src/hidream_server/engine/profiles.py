@@ -8,7 +8,7 @@ import logging
 import msgspec
 
 from hidream_server.ipc.messages import Profile
-from hidream_server.store.keyed_files import KeyedFiles
+from hidream_server.store.blobs import Blobs
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 class Profiles:
     """The profiles of one model on one kind of device, by layout."""
 
-    def __init__(self, files: KeyedFiles, name: str) -> None:
+    def __init__(self, files: Blobs, name: str) -> None:
         """`name` tells this model on these devices from others."""
         self._files = files
         self._name = name

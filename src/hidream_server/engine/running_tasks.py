@@ -1,16 +1,21 @@
 """The tasks a worker group is running, and what becomes of them as its events come in.
 
-Events of an attempt that is not running here any more change nothing.
+Events of an attempt that is not running here any more change nothing. What they leave behind is
+written beside the loop, so that leases are renewed however long that takes.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from hidream_server.engine.patient_queue import PatientQueue
+from hidream_server.engine.writer import Writer
+from hidream_server.errors import ResultsUnavailableError
 from hidream_server.ipc.messages import (
     Checkpoint,
     ImageDone,
@@ -24,8 +29,9 @@ from hidream_server.logs import log_context
 from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import LEASE_S
-from hidream_server.store.keyed_files import KeyedFiles, preview_key
-from hidream_server.store.pictures import PictureFolder, picture_name
+from hidream_server.store.blobs import Blobs
+from hidream_server.store.pictures import picture_name, preview_key
+from hidream_server.store.results import Results
 from hidream_server.store.statements import Claim
 from hidream_server.task import Task
 
@@ -33,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 #: Least time between two writes of progress, and most between two renewals of leases, in seconds.
 _PROGRESS_S, _RENEWAL_S = 0.25, LEASE_S / 6
+#: How long a picture waits that cannot be kept now: doubles from the first to the last.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 8.0
+#: How long a group that is gone waits for what it had finished to be written.
+_SETTLE_S = 5.0
 
 TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | Preview | TaskDone | TaskFailed
 
@@ -44,6 +54,10 @@ class _Running:
     pictures: dict[int, str] = field(default_factory=dict)
     picture_bytes: int = 0
     steps_done: int = 0
+    #: The latest that is not yet being written.
+    checkpoint: bytes | None = None
+    #: The ranks have done all of it: what remains is to write.
+    done: bool = False
     #: The ranks have given a sign of working on it.
     begun: bool = False
     #: They have finished a step of it.
@@ -64,20 +78,19 @@ class RunningTasks:
     def __init__(
         self,
         queue: PatientQueue,
-        pictures: PictureFolder,
-        checkpoints: KeyedFiles,
-        previews: KeyedFiles,
+        results: Results,
         outlook: Outlook,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = UNOBSERVED,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._queue = queue
-        self._pictures = pictures
-        self._checkpoints = checkpoints
-        self._previews = previews
+        self._results = results
         self._outlook = outlook
         self._clock = clock
         self._observer = observer
+        self._sleep = sleep
+        self._writer = Writer()
         self._running: dict[Claim, _Running] = {}
         #: Attempts that the ranks are to work on no more.
         self._dropped: list[Claim] = []
@@ -91,6 +104,11 @@ class RunningTasks:
 
     def __contains__(self, task: Task) -> bool:
         return (task.id, task.attempt) in self._running
+
+    @property
+    def painting(self) -> int:
+        """How many of them the ranks have something to do for."""
+        return sum(not one.done for one in self._running.values())
 
     @property
     def under_way(self) -> int:
@@ -113,6 +131,14 @@ class RunningTasks:
         tasks = (one.task for one in self._running.values())
         return min((task.due for task in tasks if task.deadline_at is None), default=math.inf)
 
+    def listen(self, changed: Callable[[], object]) -> None:
+        """Call `changed`, in the event loop, when one may have come to its end."""
+        self._writer.listen(changed)
+
+    async def settle(self) -> None:
+        """Wait until everything is written, but not for long."""
+        await self._writer.settle(_SETTLE_S)
+
     def add(self, task: Task) -> None:
         self._running[task.id, task.attempt] = _Running(task, self._clock())
         if len(self) > 1:
@@ -128,14 +154,20 @@ class RunningTasks:
             running = self._running[claim]
             self._drop(claim)
             self._forget(running.task)
-        self._checkpoints.drop(task_id)
+        self._discard(task_id, self._results.checkpoints, [task_id])
 
     def checkpoint_of(self, task: Task) -> bytes | None:
         """Return what a task may go on from.
 
         After a second crash it begins anew: its checkpoint may be what brings groups down.
         """
-        return self._checkpoints.get(task.id) if task.crashes < 2 else None
+        if task.attempt == 1 or task.crashes >= 2:
+            return None
+        try:
+            return self._results.checkpoints.get(task.id)
+        except ResultsUnavailableError:
+            logger.warning("Its checkpoint cannot be read now: the task begins anew")
+            return None
 
     def steps_by(self, task: Task) -> float | None:
         """Return when a task's steps must be done, if it has a deadline."""
@@ -163,15 +195,16 @@ class RunningTasks:
                 case StepDone():
                     await self._step_done(running, event)
                 case Checkpoint():
-                    await self._keep(running, self._checkpoints, event.task_id, event.data)
+                    if running.checkpoint is None:
+                        self._write(running, self._keep_checkpoint)
+                    running.checkpoint = event.data
                 case ImageDone():
-                    await self._image_done(running, event)
+                    self._write(running, partial(self._image_done, event=event))
                 case Preview():
-                    if await self._keep(running, self._previews, _key_of(event), event.data):
-                        self._new_previews.append((running.claim, event.image_index))
-                        self._moved = True
+                    self._write(running, partial(self._keep_preview, event=event))
                 case TaskDone():
-                    await self._task_done(running, event)
+                    running.done = True
+                    self._write(running, partial(self._task_done, event=event))
                 case TaskFailed():
                     await self._fail(running, event.reason, EndReason.of(event.reason))
 
@@ -180,10 +213,11 @@ class RunningTasks:
 
         Where no step was spent at all, the oldest is in its first one.
         """
-        untouched = [running for running in self._running.values() if not running.under_way]
-        for running in untouched if self.under_way else untouched[1:]:
-            await self._hand_back(running, "The server is stopping.")
-            self._dropped.append(running.claim)
+        running = [one for one in self._running.values() if not one.done]
+        untouched = [one for one in running if not one.under_way]
+        for one in untouched if self.under_way else untouched[1:]:
+            await self._hand_back(one, "The server is stopping.")
+            self._dropped.append(one.claim)
 
     async def hand_back_all(self) -> None:
         """Queue all tasks again; they are not at fault."""
@@ -193,12 +227,14 @@ class RunningTasks:
     async def crash_all(self, reason: str) -> bool:
         """Queue all tasks again whose group went down; fail those for which it did too often.
 
-        A task of which the group never gave a sign has no part in its end. Returns whether one was
-        failed, which means that it, and not the group, was at fault.
+        A task that it had finished, or of which it never gave a sign, has no part in its end.
+        Returns whether one was failed, which means that it, and not the group, was at fault.
         """
+        if self.painting < len(self):
+            await self.settle()
         failed = False
         for running in list(self._running.values()):
-            if not running.begun:
+            if running.done or not running.begun:
                 await self._hand_back(running, reason)
                 continue
             with log_context(task=running.task.id):
@@ -206,17 +242,15 @@ class RunningTasks:
             if await self._queue.crashed(running.task, reason):
                 failed = True
                 self._observer.failed(running.task.id, EndReason.CRASHED)
-                await self._end(running)
-            self._running.pop(running.claim, None)
-            self._forget(running.task)
+                self._end(running)
+            self._leave(running)
         return failed
 
     async def _hand_back(self, running: _Running, reason: str) -> None:
         with log_context(task=running.task.id):
             if await self._queue.hand_back(running.claim, reason):
                 logger.info("Task handed back to the queue")
-        self._running.pop(running.claim, None)
-        self._forget(running.task)
+        self._leave(running)
 
     async def _step_done(self, running: _Running, event: StepDone) -> None:
         running.under_way = True
@@ -230,6 +264,7 @@ class RunningTasks:
 
     async def beat(self) -> None:
         """Renew all leases and write down all progress, if it is time; leave what is lost."""
+        self._writer.check()
         now = self._clock()
         since = now - self._last_beat
         if not self._running or since < (_PROGRESS_S if self._moved else _RENEWAL_S):
@@ -247,30 +282,64 @@ class RunningTasks:
                 self._forget(running.task)
                 self._drop(claim)
 
-    async def _keep(self, running: _Running, files: KeyedFiles, key: str, data: bytes) -> bool:
+    def _write(self, running: _Running, write: Callable[[_Running], Awaitable[None]]) -> None:
+        """Write something of a task after what was to be written before, if it still runs then."""
+
+        async def unless_left() -> None:
+            if running.claim in self._running:
+                with log_context(task=running.task.id):
+                    await write(running)
+
+        self._writer.add(running.task.id, unless_left)
+
+    def _discard(self, task_id: str, blobs: Blobs, keys: Sequence[str]) -> None:
+        """Drop what is of no use any more; what cannot be dropped now is swept later."""
+
+        async def drop() -> None:
+            with suppress(ResultsUnavailableError):
+                for key in keys:
+                    await asyncio.to_thread(blobs.drop, key)
+
+        self._writer.add(task_id, drop)
+
+    async def _keep_checkpoint(self, running: _Running) -> None:
+        data, running.checkpoint = running.checkpoint or b"", None
+        await self._keep(self._results.checkpoints, running.task.id, data)
+
+    async def _keep_preview(self, running: _Running, event: Preview) -> None:
+        key = preview_key(event.task_id, event.image_index)
+        if await self._keep(self._results.previews, key, event.data):
+            self._new_previews.append((running.claim, event.image_index))
+            self._moved = True
+
+    async def _keep(self, blobs: Blobs, key: str, data: bytes) -> bool:
         """Keep a checkpoint or a preview; the task goes on if that is impossible."""
         try:
-            await asyncio.to_thread(files.put, key, data)
-        except OSError as error:
-            logger.warning("A file of the task could not be written: %s", error.strerror)
-            return False
-        if running.claim not in self._running:
-            # It was cancelled meanwhile.
-            files.drop(key)
+            await asyncio.to_thread(blobs.put, key, data)
+        except (OSError, ResultsUnavailableError) as error:
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            logger.warning("A file of the task could not be written: %s", said)
             return False
         return True
 
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
+        """Keep a picture, as soon as that is possible."""
         name = picture_name(event.task_id, event.attempt, event.image_index)
-        try:
-            await asyncio.to_thread(self._pictures.put, name, event.data)
-        except OSError as error:
-            await self._fail(
-                running, f"The picture could not be written: {error.strerror}.", EndReason.DISK
-            )
-        else:
-            running.pictures[event.image_index] = name
-            running.picture_bytes += len(event.data)
+        pause = _FIRST_PAUSE_S
+        while running.claim in self._running:
+            try:
+                await asyncio.to_thread(self._results.pictures.put, name, event.data)
+            except ResultsUnavailableError as error:
+                logger.warning("The picture is tried again in %g s: %s", pause, error)
+                await self._sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE_S)
+            except OSError as error:
+                reason = f"The picture could not be written: {error.strerror}."
+                await self._fail(running, reason, EndReason.DISK)
+            else:
+                running.pictures[event.image_index] = name
+                running.picture_bytes += len(event.data)
+                return
 
     async def _task_done(self, running: _Running, event: TaskDone) -> None:
         images = range(running.task.params.num_images)
@@ -286,7 +355,7 @@ class RunningTasks:
                 self._outlook.completed(
                     running.task, self._clock() - running.since - running.stepped_s
                 )
-            await self._end(running)
+            self._end(running)
         else:
             logger.warning("Task was taken away before its pictures could be published")
             self._leave(running)
@@ -297,27 +366,23 @@ class RunningTasks:
         logger.error("Task failed: %s", reason)
         if await self._queue.fail(running.claim, reason):
             self._observer.failed(running.task.id, kind)
-            await self._end(running)
+            self._end(running)
         else:
             self._leave(running)
 
-    async def _end(self, running: _Running) -> None:
+    def _end(self, running: _Running) -> None:
         self._leave(running)
-        await asyncio.to_thread(self._checkpoints.drop, running.task.id)
+        self._discard(running.task.id, self._results.checkpoints, [running.task.id])
 
     def _leave(self, running: _Running) -> None:
         """Have no more to do with a task, whose checkpoint another attempt may need."""
-        self._running.pop(running.claim, None)
-        self._forget(running.task)
+        if self._running.pop(running.claim, None) is not None:
+            self._forget(running.task)
 
     def _forget(self, task: Task) -> None:
         """Drop what is only of use while a task runs."""
         self._outlook.forget(task.id)
         self._observer.left(task)
         if task.params.num_previews:
-            for index in range(task.params.num_images):
-                self._previews.drop(preview_key(task.id, index))
-
-
-def _key_of(event: Preview) -> str:
-    return preview_key(event.task_id, event.image_index)
+            keys = [preview_key(task.id, index) for index in range(task.params.num_images)]
+            self._discard(task.id, self._results.previews, keys)

@@ -111,9 +111,11 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         self._queue.listen(submitted=self._wake, ended=self._drop)
+        self._running.listen(self._wake)
         try:
             while not self.stopping:
                 await self._one_group()
+            await self._running.settle()
         except StoreUnavailableError:
             # Only a stop makes the queue give up. Whoever starts next takes the tasks back.
             logger.error("The task database is away: %d task(s) stay leased", len(self._running))
@@ -195,7 +197,7 @@ class Supervisor:
     def _is_wedged(self, group: WorkerGroup) -> bool:
         """Tell whether the step deadline has passed; what a group said meanwhile is heard first."""
         late = self._clock() >= self._last_sign + self._deadlines.step_s
-        return bool(self._running) and late and not group.has_said_more
+        return self._running.painting > 0 and late and not group.has_said_more
 
     async def _may_climb(self) -> bool:
         """A group gives way to a larger one when it is idle; on a busy server, between tasks."""
@@ -212,7 +214,7 @@ class Supervisor:
 
     def _next_deadline(self) -> float:
         deadlines = [self._clock() + _POLL_S]
-        if self._running:
+        if self._running.painting:
             deadlines.append(self._last_sign + self._deadlines.step_s)
         if self._stop_at is not None:
             deadlines.append(self._stop_at)

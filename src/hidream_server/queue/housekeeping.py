@@ -13,11 +13,12 @@ from hidream_server.errors import StoreUnavailableError
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.batches import BatchStore
+from hidream_server.store.blobs import Blobs
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore
-from hidream_server.store.keyed_files import KeyedFiles
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import PictureFolder, attempt_of, task_of
+from hidream_server.store.pictures import attempt_of, task_of, task_of_preview
+from hidream_server.store.results import Results
 from hidream_server.store.retention import EndedTasks, Excess
 from hidream_server.task import Task, TaskState
 
@@ -29,6 +30,8 @@ _DAY_S = 86400.0
 HISTORY_S = _DAY_S
 #: What is old is looked for so often, and what no task owns, in seconds.
 _RETIRE_S, _SWEEP_S = 60.0, 3600.0
+#: So many names are looked up at once.
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,7 @@ class Housekeeper:
         self,
         queue: TaskQueue,
         database: Database,
-        pictures: PictureFolder,
-        checkpoints: KeyedFiles,
+        results: Results,
         rules: HouseRules,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -69,8 +71,7 @@ class Housekeeper:
         self._ended = EndedTasks(database)
         self._outbox = Outbox(database)
         self._files, self._batches = FileStore(database), BatchStore(database)
-        self._pictures = pictures
-        self._checkpoints = checkpoints
+        self._results = results
         self._rules = rules
         self._clock = clock
         #: Of each duty, how often it is one, and when it was done last.
@@ -85,7 +86,7 @@ class Housekeeper:
             try:
                 duty()
             except StoreUnavailableError:
-                # While the database is away there is nothing that could be put in order.
+                # While that is away there is nothing that could be put in order.
                 return
             except Exception:
                 logger.exception("The house could not be kept in order")
@@ -111,7 +112,7 @@ class Housekeeper:
         while expired := self._ended.expire(excess, now):
             # The rows say so before the files are gone: a link that is given leads to a file.
             for name in (name for task in expired for name in task.pictures):
-                self._pictures.drop(name)
+                self._results.pictures.drop(name)
             logger.info("Pictures of %d task(s) expired", len(expired))
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
@@ -121,25 +122,52 @@ class Housekeeper:
         self._outbox.forget(now - HISTORY_S)
 
     def sweep(self) -> None:
-        """Delete files that no task owns any more, or ever did."""
-        names = [name for name in self._pictures.names() if task_of(name)]
-        checkpoints = self._checkpoints.names()
-        owners = sorted({*checkpoints, *(task_of(name) or "" for name in names)})
-        tasks = {task.id: task for task in self._queue.find(owners)}
-        useless = [name for name in names if not _owns(tasks.get(task_of(name) or ""), name)]
-        for name in useless:
-            self._pictures.drop(name)
-        ended = [id for id in checkpoints if id not in tasks or not tasks[id].state.is_open]
-        for task_id in ended:
-            self._checkpoints.drop(task_id)
-        if useless or ended:
-            logger.info("%d file(s) that no task owns were deleted", len(useless) + len(ended))
+        """Delete files that no task owns any more, or ever did.
+
+        Names come first, then the tasks: so whatever another server's group has put meanwhile is
+        known as that of its attempt, and an attempt that is over never comes back.
+        """
+        results = self._results
+        count = sum(
+            (
+                self._sweep(results.pictures, task_of, _owns),
+                self._sweep(results.checkpoints, str, _is_open),
+                self._sweep(results.previews, task_of_preview, _is_open),
+            )
+        )
+        if count:
+            logger.info("%d file(s) that no task owns were deleted", count)
+        for blobs in (results.pictures, results.checkpoints, results.previews):
+            blobs.drop_unfinished()
+
+    def _sweep(
+        self,
+        blobs: Blobs,
+        owner: Callable[[str], str | None],
+        owns: Callable[[Task, str], bool],
+    ) -> int:
+        """Delete what is not owned, of what may have an owner; return how many."""
+        names = [(name, task_id) for name in blobs.names() if (task_id := owner(name))]
+        count = 0
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            ids = sorted({task_id for _, task_id in some})
+            tasks = {task.id: task for task in self._queue.find(ids)}
+            for name, task_id in some:
+                task = tasks.get(task_id)
+                if task is None or not owns(task, name):
+                    blobs.drop(name)
+                    count += 1
+        return count
 
 
-def _owns(task: Task | None, name: str) -> bool:
+def _owns(task: Task, name: str) -> bool:
     """Tell whether a picture is a task's result, or may become it."""
-    if task is None:
-        return False
     if task.state is TaskState.PROCESSING:
         return attempt_of(name) == task.attempt
     return name in task.pictures and task.expired_at is None
+
+
+def _is_open(task: Task, _name: str) -> bool:
+    """Tell whether a task may go on from its checkpoint, or show its preview."""
+    return task.state.is_open

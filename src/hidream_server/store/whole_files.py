@@ -1,7 +1,14 @@
 """Files that are there whole or not at all, whatever ends the process that writes them."""
 
 import os
+import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
+
+#: What was begun is given up after so many seconds: until then somebody may be writing it, on
+#: another machine too, whose clock may differ.
+_GIVEN_UP_S = 3600.0
 
 
 def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
@@ -9,7 +16,8 @@ def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
 
     Raises OSError, and leaves nothing of its own behind then.
     """
-    unfinished = path.with_name(f".{path.name}.part")
+    # Of its own: two processes may be writing the same file.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with unfinished.open("wb") as file:
             file.write(data)
@@ -23,10 +31,19 @@ def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
         _sync_names(path.parent)
 
 
+def is_unfinished(path: Path) -> bool:
+    """Tell whether a file is not yet what it will be, by its name."""
+    return path.name.startswith(".") and path.suffix == ".part"
+
+
 def drop_unfinished(folder: Path) -> None:
-    """Delete what processes that were killed had begun to write; only where none writes now."""
-    for unfinished in folder.glob(".*.part"):
-        unfinished.unlink()
+    """Delete what processes that were killed had begun to write; what is young may be in use."""
+    oldest = time.time() - _GIVEN_UP_S
+    for path in filter(is_unfinished, folder.iterdir()):
+        # Others may be about the same, or have just finished it.
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _sync_names(folder: Path) -> None:

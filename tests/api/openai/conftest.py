@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from hidream_server.api.services import Services
-from hidream_server.store.keyed_files import preview_key
-from hidream_server.store.pictures import picture_name
+from hidream_server.store.pictures import picture_name, preview_key
 from hidream_server.task import Task
 from tests.e2e.server import free_port
 
@@ -59,11 +58,11 @@ class Painter:
         for index in range(params.num_images):
             for preview in range(params.num_previews):
                 data = png(params.width // 4, params.height // 4, "gray")
-                services.previews.put(preview_key(task.id, index), data)
+                services.results.previews.put(preview_key(task.id, index), data)
                 services.queue.beat({claim: preview + 1}, [(claim, index)])
         names = [picture_name(task.id, task.attempt, j) for j in range(params.num_images)]
         for name in names:
-            services.pictures.put(name, png(params.width, params.height))
+            services.results.pictures.put(name, png(params.width, params.height))
         services.queue.complete(claim, names, {})
 
 

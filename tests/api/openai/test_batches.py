@@ -15,8 +15,10 @@ from openai.types import Batch
 from PIL import Image
 
 from hidream_server.api.app import create_app
+from hidream_server.errors import ResultsUnavailableError
 from hidream_server.keys import KeyLimits, Scope
 from hidream_server.queue.bounds import Bounds
+from hidream_server.store.folder import Folder
 from hidream_server.store.reading import Wanted
 from hidream_server.store.retention import EndedTasks, Excess
 from hidream_server.task import TaskState
@@ -193,6 +195,21 @@ def test_what_was_deleted_and_what_expired_are_in_the_file_of_errors(sdk, painte
         for line in lines_of(sdk, batch.error_file_id)
     }
     assert codes == {"a": "task_not_found", "b": "picture_expired"}
+
+
+def test_while_the_pictures_cannot_be_had_nothing_wrong_is_said_of_them(sdk, painter, monkeypatch):
+    batch = ended(sdk, asked(sdk, jsonl(a_line("a"), a_line("b"))))
+
+    def away(*_: object) -> None:
+        raise ResultsUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "exists", away)
+        for end in ("output", "errors"):
+            with pytest.raises(openai.InternalServerError, match="does not answer") as error:
+                sdk.files.content(batch.id.replace("batch_", "file-") + f"-{end}")
+            assert error.value.status_code == 503
+    assert names_of(sdk, batch.output_file_id) == ["a", "b"]
 
 
 def test_before_its_end_a_batch_has_no_files(sdk, queue, painter):

@@ -5,12 +5,12 @@ from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 
-from hidream_server.api.images import picture_path
+from hidream_server.api.images import picture_of
 from hidream_server.api.links import Links
 from hidream_server.api.openai.schemas import ImageRequest, Quality
 from hidream_server.api.services import Services
 from hidream_server.errors import PreviewNotFoundError
-from hidream_server.store.keyed_files import preview_key
+from hidream_server.store.pictures import preview_key
 from hidream_server.task import Task
 
 
@@ -41,7 +41,7 @@ class Answers:
         """
         services, request = self._services, self._request
         key = preview_key(task.id, image_index)
-        data = await run_in_threadpool(services.previews.get, key)
+        data = await run_in_threadpool(services.results.previews.get, key)
         if data is None:
             raise PreviewNotFoundError
         data = await services.converting.convert_bytes(data, request.format, request.compression)
@@ -64,8 +64,8 @@ class Answers:
 
     async def _base64(self, task: Task, name: str) -> str:
         request = self._request
-        path = picture_path(self._services, task, name)
-        data = await self._services.converting.convert(path, request.format, request.compression)
+        picture = await run_in_threadpool(picture_of, self._services, task, name)
+        data = await self._services.converting.convert(picture, request.format, request.compression)
         return base64.b64encode(data).decode()
 
     def _about(self, task: Task) -> dict[str, str]:

@@ -6,6 +6,8 @@ The latter are kept nowhere: they are made of a batch's tasks when they are read
 import math
 import secrets
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, UploadFile
@@ -95,9 +97,19 @@ async def get_content(
     """Return what is in a file."""
     results = await run_in_threadpool(results_of, services, links, caller, file_id)
     if results is not None:
-        return StreamingResponse(results.lines(), media_type=_MEDIA_TYPE)
+        lines = results.lines()
+        # What cannot be had now is an error only as long as the answer has not begun.
+        first = await anext(lines, b"")
+        return StreamingResponse(_all(first, lines), media_type=_MEDIA_TYPE)
     content = await run_in_threadpool(content_of, services, file_id, caller)
     return Response(content, media_type=_MEDIA_TYPE)
+
+
+async def _all(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async with aclosing(rest):
+        async for line in rest:
+            yield line
 
 
 @router.delete("/{file_id}")

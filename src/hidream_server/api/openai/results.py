@@ -10,13 +10,18 @@ from fastapi.concurrency import run_in_threadpool
 
 from hidream_server.api.access import Caller
 from hidream_server.api.errors import openai_body, openai_status
-from hidream_server.api.images import picture_path
+from hidream_server.api.images import require_picture
 from hidream_server.api.links import Links
 from hidream_server.api.openai.answers import Answers
 from hidream_server.api.openai.schemas import ImageRequest
 from hidream_server.api.openai.waiting import require_completed
 from hidream_server.api.services import Services
-from hidream_server.errors import BatchFileNotFoundError, HiDreamError, TaskNotFoundError
+from hidream_server.errors import (
+    BatchFileNotFoundError,
+    HiDreamError,
+    StoreUnavailableError,
+    TaskNotFoundError,
+)
 from hidream_server.store.batches import Batch, Line, Progress
 from hidream_server.task import Task
 
@@ -77,13 +82,18 @@ class Results:
                     yield self._encoded(index, line, answer)
 
     async def _answer(self, line: Line, task: Task | None) -> dict[str, Any] | None:
-        """Return what a line came to, None if that is the other file's."""
+        """Return what a line came to, None if that is the other file's.
+
+        Raises StoreUnavailableError while that cannot be known.
+        """
         try:
             task = await run_in_threadpool(self._painted, task)
             if self.failed:
                 return None
             answers = Answers(self.services, self.links, ImageRequest.model_validate(line.body))
             status, body = 200, await answers.images(task)
+        except StoreUnavailableError:
+            raise
         except HiDreamError as error:
             if not self.failed:
                 return None
@@ -96,7 +106,7 @@ class Results:
             raise TaskNotFoundError("The task of this line was deleted.")
         require_completed(task)
         for name in task.pictures:
-            picture_path(self.services, task, name)
+            require_picture(self.services, task, name)
         return task
 
     def _encoded(self, index: int, line: Line, answer: dict[str, Any]) -> bytes:

@@ -1,0 +1,158 @@
+"""Bytes under names in an S3-compatible object store; the only module that needs the s3 extra.
+
+Credentials, endpoint and region come from the environment, by the names that AWS's tools use.
+"""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from hidream_server.errors import ConfigurationError, ResultsUnavailableError
+from hidream_server.store.blobs import Blob, plain
+
+logger = logging.getLogger(__name__)
+
+#: A store that is away is noticed after about so many seconds, one that is slow after so many.
+_CONNECT_S, _REQUEST_S = 3, 20
+#: Where the library finds the address of a store that is not Amazon's.
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+#: So much of what the library says is said on.
+_SHOWN_CHARS = 300
+
+
+@dataclass(slots=True)
+class _Line:
+    """The way to a store: whether it answers, which is said once each way, and who may try it."""
+
+    where: str
+    _away: bool = False
+    #: Held by the one who tries a store that is away; nobody waits for it in vain beside them.
+    _trying: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Let those above know trouble with the store without knowing the library."""
+        tries = self._away
+        if tries and not self._trying.acquire(blocking=False):
+            raise ResultsUnavailableError
+        try:
+            yield
+            self._answers()
+        except (BaseError, OSError) as error:
+            self._fails(error)
+            raise ResultsUnavailableError from error
+        finally:
+            if tries:
+                self._trying.release()
+
+    def _fails(self, error: Exception) -> None:
+        if not self._away:
+            logger.error("%s does not answer as it should: %s", self.where, reason(error))
+        self._away = True
+
+    def _answers(self) -> None:
+        if self._away:
+            logger.warning("%s answers again", self.where)
+        self._away = False
+
+
+class Bucket:
+    """One object for each name, under one prefix; see `Blobs`."""
+
+    def __init__(self, store: S3Store, line: _Line, folder: str = "") -> None:
+        self._store = store
+        self._line = line
+        self._folder = folder
+
+    def within(self, folder: str) -> "Bucket":
+        """Return what is kept further down in the same bucket."""
+        return Bucket(self._store, self._line, f"{self._folder}{folder}/")
+
+    def put(self, name: str, data: bytes) -> None:
+        key = self._key(name)
+        with self._line.asking():
+            # In one request: of an upload in parts something would stay if it were cut off.
+            self._store.put(key, data, use_multipart=False)
+
+    def open(self, name: str) -> Blob | None:
+        key = self._key(name)
+        with self._line.asking(), suppress(FileNotFoundError):
+            found = self._store.get(key)
+            data, meta = bytes(found.bytes()), found.meta
+            at = meta["last_modified"].timestamp()
+            return Blob(data=data, etag=meta["e_tag"] or "", put_at=at)
+        return None
+
+    def get(self, name: str) -> bytes | None:
+        blob = self.open(name)
+        return None if blob is None else blob.data
+
+    def exists(self, name: str) -> bool:
+        key = self._key(name)
+        with self._line.asking(), suppress(FileNotFoundError):
+            self._store.head(key)
+            return True
+        return False
+
+    def names(self) -> list[str]:
+        with self._line.asking():
+            pages = list(self._store.list(self._folder or None))
+        start = len(self._folder)
+        return sorted(found["path"][start:] for page in pages for found in page)
+
+    def drop(self, name: str) -> None:
+        key = self._key(name)
+        # Some stores say so when there is nothing, most do not.
+        with self._line.asking(), suppress(FileNotFoundError):
+            self._store.delete(key)
+
+    def drop_unfinished(self) -> None:
+        """Do nothing: of an upload that was cut off there is nothing."""
+
+    def _key(self, name: str) -> str:
+        return self._folder + plain(name)
+
+
+def open_bucket(url: str) -> Bucket:
+    """Return the bucket of an s3:// address, which is not asked anything yet."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    _check_endpoints()
+    try:
+        store = S3Store(
+            bucket,
+            prefix=prefix or None,
+            # Not all stores can delete many at once, and none needs to.
+            config={"disable_bulk_delete": True},
+            client_options={
+                # It is https, unless the address of an endpoint says otherwise.
+                "allow_http": True,
+                "connect_timeout": timedelta(seconds=_CONNECT_S),
+                "timeout": timedelta(seconds=_REQUEST_S),
+            },
+            retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=_CONNECT_S)},
+        )
+    except (BaseError, ValueError) as error:
+        raise ConfigurationError(f"{url} cannot be used: {reason(error)}") from error
+    return Bucket(store, _Line(url))
+
+
+def _check_endpoints() -> None:
+    """Refuse an address with which the library would end the process."""
+    for name in _ENDPOINTS:
+        value = os.environ.get(name)
+        if value and not re.match(r"https?://[^/\s]+", value):
+            raise ConfigurationError(f"{name} is no http or https address: {value}")
+
+
+def reason(error: BaseException) -> str:
+    """Return what the library says, in one line that is not too long."""
+    said = str(error).partition("\n\nDebug source")[0]
+    return " ".join(said.split())[:_SHOWN_CHARS]

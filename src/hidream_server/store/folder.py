@@ -1,0 +1,46 @@
+"""Bytes under names as files in one folder, on a disk of this machine or one that many share."""
+
+from pathlib import Path
+
+from hidream_server.store.blobs import Blob, plain
+from hidream_server.store.whole_files import drop_unfinished, is_unfinished, write_whole
+
+
+class Folder:
+    """One file for each name; see `Blobs`."""
+
+    def __init__(self, folder: Path, durable: bool = False) -> None:
+        """`durable`: a power cut after a put costs nothing; else it may cost what was put."""
+        self._folder = folder
+        self._durable = durable
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        write_whole(self._path(name), data, self._durable)
+
+    def open(self, name: str) -> Blob | None:
+        path = self._path(name)
+        # A link may have been planted: wherever it leads, it is not followed.
+        return Blob(path=path) if path.is_file() and not path.is_symlink() else None
+
+    def get(self, name: str) -> bytes | None:
+        blob = self.open(name)
+        try:
+            return None if blob is None else blob.read()
+        except FileNotFoundError:
+            return None
+
+    def exists(self, name: str) -> bool:
+        return self.open(name) is not None
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self._folder.iterdir() if not is_unfinished(path))
+
+    def drop(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
+
+    def drop_unfinished(self) -> None:
+        drop_unfinished(self._folder)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / plain(name)
