@@ -14,11 +14,11 @@ if [ -n "$(installed_version torch_npu)" ]; then
     constraints="$ROOT/own-constraints.txt"
     grep -v '^torch\(-npu\)\?==' "$ROOT/constraints.txt" >"$constraints"
     echo "torch==$torch" >>"$constraints"
-    extras="[otel,postgresql]"
+    extras="[otel,postgresql,s3]"
 else
     constraints="$ROOT/constraints.txt"
     # torch first: whatever depends on it would otherwise pull in another build.
     pip_install "$constraints" --no-deps --index-url "${TORCH_INDEX_URL:?}" torch
-    extras="[npu,otel,postgresql]"
+    extras="[npu,otel,postgresql,s3]"
 fi
 pip_install "$constraints" "$wheel$extras"

@@ -53,7 +53,7 @@ def test_torch_is_installed_before_what_depends_on_it(kind: str) -> None:
     [stage] = re.findall(rf"^FROM environment AS {kind}-environment$(.*?)^FROM", text, re.M | re.S)
     torch, project = (line for line in instructions(stage, "RUN") if "pip install" in line)
     assert torch.endswith(" torch")
-    assert project.endswith('"$(echo /wheels/*.whl)[otel,postgresql]"')
+    assert project.endswith('"$(echo /wheels/*.whl)[otel,postgresql,s3]"')
 
 
 def test_what_is_copied_is_there_and_not_ignored(dockerfile: str) -> None:

@@ -77,7 +77,7 @@ def test_an_image_without_torch_gets_the_pinned_one_first(install: Install, log:
     assert done.returncode == 0, done.stderr
     torch, project = log.read_text().splitlines()
     assert torch.endswith("--no-deps --index-url https://index.example/cpu torch")
-    assert project.endswith("/wheels/hidream.whl[npu,otel,postgresql]")
+    assert project.endswith("/wheels/hidream.whl[npu,otel,postgresql,s3]")
     assert Path(f"{log}.constraints").read_text() == (ROOT / "constraints.txt").read_text()
 
 
@@ -85,7 +85,7 @@ def test_an_image_keeps_its_own_torch_npu(install: Install, log: Path) -> None:
     done = install(TORCH="2.12.0+cpu", TORCH_NPU="2.12.0.post2")
     assert done.returncode == 0, done.stderr
     [project] = log.read_text().splitlines()
-    assert project.endswith("/wheels/hidream.whl[otel,postgresql]")
+    assert project.endswith("/wheels/hidream.whl[otel,postgresql,s3]")
     constraints = Path(f"{log}.constraints").read_text().splitlines()
     assert [line for line in constraints if line.startswith("torch")] == ["torch==2.12.0+cpu"]
 
