@@ -9,6 +9,7 @@ import uvloop
 
 from hidream_server.engine.health import EngineHealth, EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.replicas import Replicas, combined
 from hidream_server.engine.running_tasks import RunningTasks
@@ -31,7 +32,7 @@ def a_replica(queue: TaskQueue, folder: Path, launcher: FakeLauncher) -> Supervi
     patient = PatientQueue(queue, "replicas")
     return Supervisor(
         patient,
-        RunningTasks(patient, in_folder(folder), new_outlook()),
+        RunningTasks(patient, Leavings(in_folder(folder)), new_outlook()),
         new_group,
         LayoutLadder([Layout()], tries=2, cool_down_s=100),
         Deadlines(load_s=30, step_s=30, drain_s=30),

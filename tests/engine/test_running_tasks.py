@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks, TaskEvent
 from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
@@ -24,7 +25,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.observer import EndReason, Observer
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.folder import Folder
-from hidream_server.store.results import in_folder
+from hidream_server.store.results import Results, in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
@@ -70,7 +71,7 @@ def stage(tmp_path: Path, listener: Listener):
     database, clock = new_database(tmp_path / "tasks.db"), Clock(1000.0)
     queue, outlook = new_queue(TaskStore(database), clock=clock), new_outlook(clock)
     patient = PatientQueue(queue, "group", clock)
-    running = RunningTasks(patient, in_folder(tmp_path), outlook, clock, listener)
+    running = RunningTasks(patient, Leavings(in_folder(tmp_path)), outlook, clock, listener)
     submit(queue, [params(num_inference_steps=100)] * 2)
     tasks = [uvloop.run(patient.claim(math.inf))[0] for _ in range(2)]
     for task in tasks:
@@ -188,7 +189,7 @@ def away(tmp_path: Path, stage) -> Away:
     """All that tasks leave behind goes to a store that is away."""
     running, *_ = stage
     away = Away(tmp_path / "away")
-    running._results = replace(running._results, pictures=away, checkpoints=away, previews=away)
+    running._leavings.results = Results(pictures=away, checkpoints=away, previews=away)
     return away
 
 
@@ -197,7 +198,8 @@ def slow(tmp_path: Path, stage) -> Slow:
     """Checkpoints go to a store that is slow."""
     running, *_ = stage
     slow = Slow(tmp_path / "slow")
-    running._results = replace(running._results, checkpoints=slow)
+    results = running._leavings.results
+    running._leavings.results = replace(results, checkpoints=slow)
     return slow
 
 
@@ -213,7 +215,7 @@ def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on
         assert queue.reap() == 0
         away.away = sum(pauses) < 3 * LEASE_S
 
-    running._sleep = sleep
+    running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert sum(pauses) >= 3 * LEASE_S
     assert pauses[:3] == [0.5, 1.0, 2.0]
@@ -232,7 +234,7 @@ def test_the_ranks_have_nothing_to_do_for_a_task_whose_picture_waits(stage, away
         painting.append((running.painting, len(running)))
         away.away = False
 
-    running._sleep = sleep
+    running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert painting == [(1, 2)]
     assert (running.painting, len(running)) == (1, 1)
@@ -248,7 +250,7 @@ def test_a_task_that_is_cancelled_waits_for_its_store_no_longer(stage, away):
         running.drop(task.id)
         away.away = False
 
-    running._sleep = sleep
+    running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert len(pauses) == 1
     assert away.names() == []
@@ -261,7 +263,7 @@ def test_a_failed_task_does_not_wait_for_a_picture_of_its_own(stage, away):
     async def sleep(_seconds: float) -> None:
         await running.record(TaskFailed(task_id=task.id, attempt=1, reason="out of memory"))
 
-    running._sleep = sleep
+    running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task)))
     assert queue.get(task.id).error == "out of memory"
 

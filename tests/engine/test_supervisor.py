@@ -10,6 +10,7 @@ import uvloop
 
 from hidream_server.engine.health import EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
@@ -78,7 +79,7 @@ class Stage:
         self.learned: dict[str, Profile] = {}
         self.supervisor = Supervisor(
             patient,
-            RunningTasks(patient, self.results, self.outlook),
+            RunningTasks(patient, Leavings(self.results), self.outlook),
             self.new_group,
             LayoutLadder(rungs, tries=2, cool_down_s=100, clock=self.cooling),
             deadlines,
@@ -348,7 +349,7 @@ class Away:
 
         monkeypatch.setattr(Folder, "put", put)
         for pause in ("_FIRST_PAUSE_S", "_LAST_PAUSE_S"):
-            monkeypatch.setattr(f"hidream_server.engine.running_tasks.{pause}", 0.02)
+            monkeypatch.setattr(f"hidream_server.engine.leavings.{pause}", 0.02)
 
     async def tried(self, times: int) -> None:
         while self.tries < times:
@@ -392,7 +393,7 @@ def test_a_group_that_dies_while_a_picture_waits_costs_its_task_no_crash(
     play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Away(monkeypatch)
-    monkeypatch.setattr("hidream_server.engine.running_tasks._SETTLE_S", 0.05)
+    monkeypatch.setattr("hidream_server.engine.leavings._SETTLE_S", 0.05)
 
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit()

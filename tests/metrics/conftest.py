@@ -21,6 +21,7 @@ from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.choice import DeviceChoice
 from hidream_server.devices.cpu import CPU
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
@@ -106,7 +107,7 @@ class Stage:
         results = in_folder(folder)
         self.supervisor = Supervisor(
             patient,
-            RunningTasks(patient, results, outlook, observer=observer),
+            RunningTasks(patient, Leavings(results), outlook, observer=observer),
             lambda _layout: WorkerGroup(FakeLauncher(counted_rank), 1, {}, LOAD),
             LayoutLadder([Layout()], tries=2, cool_down_s=100),
             Deadlines(load_s=30, step_s=30, drain_s=30),

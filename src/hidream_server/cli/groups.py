@@ -8,6 +8,7 @@ from hidream_server.engine.device_turns import DeviceTurns
 from hidream_server.engine.launchers.project import project_command
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
 from hidream_server.engine.layout_ladder import LayoutLadder
+from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
 from hidream_server.engine.profiles import Profiles
 from hidream_server.engine.replicas import Replicas
@@ -44,7 +45,7 @@ def _supervisor(
         queue,
         RunningTasks(
             queue,
-            stores.results,
+            Leavings(stores.results),
             stores.outlook,
             observer=observer,
         ),

@@ -4,18 +4,15 @@ Events of an attempt that is not running here any more change nothing. What they
 written beside the loop, so that leases are renewed however long that takes.
 """
 
-import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
-from hidream_server.engine.writer import Writer
-from hidream_server.errors import ResultsUnavailableError
 from hidream_server.ipc.messages import (
     Checkpoint,
     ImageDone,
@@ -29,9 +26,7 @@ from hidream_server.logs import log_context
 from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import LEASE_S
-from hidream_server.store.blobs import Blobs
-from hidream_server.store.pictures import picture_name, preview_key
-from hidream_server.store.results import Results
+from hidream_server.store.pictures import picture_name
 from hidream_server.store.statements import Claim
 from hidream_server.task import Task
 
@@ -39,10 +34,6 @@ logger = logging.getLogger(__name__)
 
 #: Least time between two writes of progress, and most between two renewals of leases, in seconds.
 _PROGRESS_S, _RENEWAL_S = 0.25, LEASE_S / 6
-#: How long a picture waits that cannot be kept now: doubles from the first to the last.
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 8.0
-#: How long a group that is gone waits for what it had finished to be written.
-_SETTLE_S = 5.0
 
 TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | Preview | TaskDone | TaskFailed
 
@@ -78,19 +69,16 @@ class RunningTasks:
     def __init__(
         self,
         queue: PatientQueue,
-        results: Results,
+        leavings: Leavings,
         outlook: Outlook,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = UNOBSERVED,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._queue = queue
-        self._results = results
+        self._leavings = leavings
         self._outlook = outlook
         self._clock = clock
         self._observer = observer
-        self._sleep = sleep
-        self._writer = Writer()
         self._running: dict[Claim, _Running] = {}
         #: Attempts that the ranks are to work on no more.
         self._dropped: list[Claim] = []
@@ -133,11 +121,11 @@ class RunningTasks:
 
     def listen(self, changed: Callable[[], object]) -> None:
         """Call `changed`, in the event loop, when one may have come to its end."""
-        self._writer.listen(changed)
+        self._leavings.listen(changed)
 
     async def settle(self) -> None:
         """Wait until everything is written, but not for long."""
-        await self._writer.settle(_SETTLE_S)
+        await self._leavings.settle()
 
     def add(self, task: Task) -> None:
         self._running[task.id, task.attempt] = _Running(task, self._clock())
@@ -154,20 +142,14 @@ class RunningTasks:
             running = self._running[claim]
             self._drop(claim)
             self._forget(running.task)
-        self._discard(task_id, self._results.checkpoints, [task_id])
+        self._leavings.drop_checkpoint(task_id)
 
     def checkpoint_of(self, task: Task) -> bytes | None:
         """Return what a task may go on from.
 
         After a second crash it begins anew: its checkpoint may be what brings groups down.
         """
-        if task.attempt == 1 or task.crashes >= 2:
-            return None
-        try:
-            return self._results.checkpoints.get(task.id)
-        except ResultsUnavailableError:
-            logger.warning("Its checkpoint cannot be read now: the task begins anew")
-            return None
+        return self._leavings.checkpoint_of(task) if task.crashes < 2 else None
 
     def steps_by(self, task: Task) -> float | None:
         """Return when a task's steps must be done, if it has a deadline."""
@@ -196,12 +178,12 @@ class RunningTasks:
                     await self._step_done(running, event)
                 case Checkpoint():
                     if running.checkpoint is None:
-                        self._write(running, self._keep_checkpoint)
+                        self._write(running, self._checkpoint)
                     running.checkpoint = event.data
                 case ImageDone():
                     self._write(running, partial(self._image_done, event=event))
                 case Preview():
-                    self._write(running, partial(self._keep_preview, event=event))
+                    self._write(running, partial(self._preview, event=event))
                 case TaskDone():
                     running.done = True
                     self._write(running, partial(self._task_done, event=event))
@@ -264,7 +246,7 @@ class RunningTasks:
 
     async def beat(self) -> None:
         """Renew all leases and write down all progress, if it is time; leave what is lost."""
-        self._writer.check()
+        self._leavings.check()
         now = self._clock()
         since = now - self._last_beat
         if not self._running or since < (_PROGRESS_S if self._moved else _RENEWAL_S):
@@ -290,56 +272,31 @@ class RunningTasks:
                 with log_context(task=running.task.id):
                     await write(running)
 
-        self._writer.add(running.task.id, unless_left)
+        self._leavings.add(running.task.id, unless_left)
 
-    def _discard(self, task_id: str, blobs: Blobs, keys: Sequence[str]) -> None:
-        """Drop what is of no use any more; what cannot be dropped now is swept later."""
-
-        async def drop() -> None:
-            with suppress(ResultsUnavailableError):
-                for key in keys:
-                    await asyncio.to_thread(blobs.drop, key)
-
-        self._writer.add(task_id, drop)
-
-    async def _keep_checkpoint(self, running: _Running) -> None:
+    async def _checkpoint(self, running: _Running) -> None:
         data, running.checkpoint = running.checkpoint or b"", None
-        await self._keep(self._results.checkpoints, running.task.id, data)
+        await self._leavings.keep_checkpoint(running.task.id, data)
 
-    async def _keep_preview(self, running: _Running, event: Preview) -> None:
-        key = preview_key(event.task_id, event.image_index)
-        if await self._keep(self._results.previews, key, event.data):
-            self._new_previews.append((running.claim, event.image_index))
+    async def _preview(self, running: _Running, event: Preview) -> None:
+        index = event.image_index
+        if await self._leavings.keep_preview(running.task.id, index, event.data):
+            self._new_previews.append((running.claim, index))
             self._moved = True
 
-    async def _keep(self, blobs: Blobs, key: str, data: bytes) -> bool:
-        """Keep a checkpoint or a preview; the task goes on if that is impossible."""
-        try:
-            await asyncio.to_thread(blobs.put, key, data)
-        except (OSError, ResultsUnavailableError) as error:
-            said = error.strerror if isinstance(error, OSError) else str(error)
-            logger.warning("A file of the task could not be written: %s", said)
-            return False
-        return True
-
     async def _image_done(self, running: _Running, event: ImageDone) -> None:
-        """Keep a picture, as soon as that is possible."""
         name = picture_name(event.task_id, event.attempt, event.image_index)
-        pause = _FIRST_PAUSE_S
-        while running.claim in self._running:
-            try:
-                await asyncio.to_thread(self._results.pictures.put, name, event.data)
-            except ResultsUnavailableError as error:
-                logger.warning("The picture is tried again in %g s: %s", pause, error)
-                await self._sleep(pause)
-                pause = min(2 * pause, _LAST_PAUSE_S)
-            except OSError as error:
-                reason = f"The picture could not be written: {error.strerror}."
-                await self._fail(running, reason, EndReason.DISK)
-            else:
-                running.pictures[event.image_index] = name
-                running.picture_bytes += len(event.data)
-                return
+        try:
+            kept = await self._leavings.keep_picture(
+                name, event.data, lambda: running.claim in self._running
+            )
+        except OSError as error:
+            reason = f"The picture could not be written: {error.strerror}."
+            await self._fail(running, reason, EndReason.DISK)
+            return
+        if kept:
+            running.pictures[event.image_index] = name
+            running.picture_bytes += len(event.data)
 
     async def _task_done(self, running: _Running, event: TaskDone) -> None:
         images = range(running.task.params.num_images)
@@ -372,7 +329,7 @@ class RunningTasks:
 
     def _end(self, running: _Running) -> None:
         self._leave(running)
-        self._discard(running.task.id, self._results.checkpoints, [running.task.id])
+        self._leavings.drop_checkpoint(running.task.id)
 
     def _leave(self, running: _Running) -> None:
         """Have no more to do with a task, whose checkpoint another attempt may need."""
@@ -383,6 +340,4 @@ class RunningTasks:
         """Drop what is only of use while a task runs."""
         self._outlook.forget(task.id)
         self._observer.left(task)
-        if task.params.num_previews:
-            keys = [preview_key(task.id, index) for index in range(task.params.num_images)]
-            self._discard(task.id, self._results.previews, keys)
+        self._leavings.drop_previews(task)

@@ -30,38 +30,42 @@ _SHOWN_CHARS = 300
 
 @dataclass(slots=True)
 class _Line:
-    """The way to a store: whether it answers, which is said once each way, and who may try it."""
+    """The way to a store: whether it answers, which is said once, and who may try it."""
 
     where: str
-    _away: bool = False
+    #: Ways in which it does not answer: a full one can be read.
+    _failing: set[str] = field(default_factory=set)
     #: Held by the one who tries a store that is away; nobody waits for it in vain beside them.
     _trying: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def asking(self, way: str = "read") -> Iterator[None]:
         """Let those above know trouble with the store without knowing the library."""
-        tries = self._away
+        tries = way in self._failing
         if tries and not self._trying.acquire(blocking=False):
             raise ResultsUnavailableError
         try:
             yield
-            self._answers()
+            self._answers(way)
         except (BaseError, OSError) as error:
-            self._fails(error)
+            self._fails(way, error)
             raise ResultsUnavailableError from error
         finally:
             if tries:
                 self._trying.release()
 
-    def _fails(self, error: Exception) -> None:
-        if not self._away:
+    def _fails(self, way: str, error: Exception) -> None:
+        if not self._failing:
             logger.error("%s does not answer as it should: %s", self.where, reason(error))
-        self._away = True
+        self._failing.add(way)
 
-    def _answers(self) -> None:
-        if self._away:
+    def _answers(self, way: str) -> None:
+        """Say once that it is back; what can be written can be read."""
+        if not self._failing:
+            return
+        self._failing -= {way} if way == "read" else {"read", "write"}
+        if not self._failing:
             logger.warning("%s answers again", self.where)
-        self._away = False
 
 
 class Bucket:
@@ -78,7 +82,7 @@ class Bucket:
 
     def put(self, name: str, data: bytes) -> None:
         key = self._key(name)
-        with self._line.asking():
+        with self._line.asking("write"):
             # In one request: of an upload in parts something would stay if it were cut off.
             self._store.put(key, data, use_multipart=False)
 
@@ -111,7 +115,7 @@ class Bucket:
     def drop(self, name: str) -> None:
         key = self._key(name)
         # Some stores say so when there is nothing, most do not.
-        with self._line.asking(), suppress(FileNotFoundError):
+        with self._line.asking("write"), suppress(FileNotFoundError):
             self._store.delete(key)
 
     def drop_unfinished(self) -> None:

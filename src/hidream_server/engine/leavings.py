@@ -1,0 +1,113 @@
+"""What running tasks leave behind: put and dropped beside the loop, patiently where it must be.
+
+Knows nothing of leases, nor of why something is kept.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from hidream_server.engine.writer import Write, Writer
+from hidream_server.errors import ResultsUnavailableError
+from hidream_server.store.blobs import Blobs
+from hidream_server.store.pictures import preview_key
+from hidream_server.store.results import Results
+from hidream_server.task import Task
+
+logger = logging.getLogger(__name__)
+
+#: How long a picture waits that cannot be kept now: doubles from the first to the last.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 8.0
+#: How long whoever ends waits for what is yet to be written.
+_SETTLE_S = 5.0
+
+
+class Leavings:
+    """Pictures, checkpoints and previews of the tasks of one group."""
+
+    def __init__(
+        self, results: Results, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self.results = results
+        self.sleep = sleep
+        self._writer = Writer()
+
+    def listen(self, idle: Callable[[], object]) -> None:
+        """Call `idle`, in the event loop, when all that was to be done of a task is done."""
+        self._writer.listen(idle)
+
+    def add(self, task_id: str, write: Write) -> None:
+        """Do something after all that was to be done of a task before."""
+        self._writer.add(task_id, write)
+
+    def check(self) -> None:
+        """Raise what something that was added has raised."""
+        self._writer.check()
+
+    async def settle(self) -> None:
+        """Wait until everything is done, but not for long."""
+        await self._writer.settle(_SETTLE_S)
+
+    async def keep_picture(self, name: str, data: bytes, still: Callable[[], bool]) -> bool:
+        """Keep a picture as soon as that is possible; False if it is `still` wanted no longer.
+
+        Raises OSError where it never will be.
+        """
+        pause = _FIRST_PAUSE_S
+        while still():
+            try:
+                await asyncio.to_thread(self.results.pictures.put, name, data)
+            except ResultsUnavailableError as error:
+                logger.warning("The picture is tried again in %g s: %s", pause, error)
+                await self.sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE_S)
+            else:
+                return True
+        return False
+
+    async def keep_checkpoint(self, task_id: str, data: bytes) -> bool:
+        """Keep what a task may go on from; False, and no harm, if that is impossible now."""
+        return await self._keep(self.results.checkpoints, task_id, data)
+
+    async def keep_preview(self, task_id: str, image_index: int, data: bytes) -> bool:
+        """Keep how an image looks; False, and no harm, if that is impossible now."""
+        return await self._keep(self.results.previews, preview_key(task_id, image_index), data)
+
+    async def _keep(self, blobs: Blobs, key: str, data: bytes) -> bool:
+        try:
+            await asyncio.to_thread(blobs.put, key, data)
+        except (OSError, ResultsUnavailableError) as error:
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            logger.warning("A file of the task could not be written: %s", said)
+            return False
+        return True
+
+    def checkpoint_of(self, task: Task) -> bytes | None:
+        """Return the checkpoint of an earlier attempt, None if there is none or not now."""
+        if task.attempt == 1:
+            return None
+        try:
+            return self.results.checkpoints.get(task.id)
+        except ResultsUnavailableError:
+            logger.warning("Its checkpoint cannot be read now: the task begins anew")
+            return None
+
+    def drop_checkpoint(self, task_id: str) -> None:
+        """Drop a checkpoint, the one that is being written, too."""
+        self._drop(task_id, self.results.checkpoints, [task_id])
+
+    def drop_previews(self, task: Task) -> None:
+        """Drop the previews of a task, that which is being written, too."""
+        if task.params.num_previews:
+            keys = [preview_key(task.id, index) for index in range(task.params.num_images)]
+            self._drop(task.id, self.results.previews, keys)
+
+    def _drop(self, task_id: str, blobs: Blobs, keys: Sequence[str]) -> None:
+        async def drop() -> None:
+            # What cannot be dropped now is swept later.
+            with suppress(ResultsUnavailableError):
+                for key in keys:
+                    await asyncio.to_thread(blobs.drop, key)
+
+        self.add(task_id, drop)
