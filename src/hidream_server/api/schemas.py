@@ -220,6 +220,24 @@ class DeviceAnswer(BaseModel):
     memory_bytes: int | None
 
 
+class GroupAnswer(BaseModel):
+    """One worker group, on whichever machine."""
+
+    id: str
+    machine: str
+    version: str
+    model: str
+    device_type: str
+    device_ids: list[int]
+    layout: str
+    wanted_layout: str
+    status: str
+    reason: str
+    since: datetime
+    ready: bool
+    active_tasks: int = Field(description="How many tasks it has on hand.")
+
+
 class HealthAnswer(BaseModel):
     """How the service is doing; the first five fields are the first version's."""
 
@@ -233,11 +251,12 @@ class HealthAnswer(BaseModel):
     version: str
     model: ModelAnswer
     executor: str
-    device: DeviceAnswer
+    device: DeviceAnswer | None = Field(description="Of the first group; none if there is none.")
     layout: str
     wanted_layout: str
     replicas: int
     replicas_ready: int
+    groups: list[GroupAnswer] = Field(description="All worker groups that are known to live.")
 
 
 class RootAnswer(BaseModel):

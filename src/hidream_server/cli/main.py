@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(service.serve)
+app.command("worker")(service.worker)
 app.command("doctor")(service.doctor)
 app.command("generate")(pictures.generate)
 app.add_typer(tasks.app, name="tasks")
