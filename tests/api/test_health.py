@@ -9,6 +9,7 @@ from hidream_server import __version__
 from hidream_server.api.app import create_app
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.engine.health import EngineState
+from tests.support import a_member
 
 
 @pytest.fixture(params=EngineState)
@@ -90,3 +91,28 @@ def test_the_root_says_who_is_there_and_where_the_documentation_is(client, state
     assert root["status"] == state
     assert root["version"] == __version__
     assert client.get(root["docs"]).status_code == 200
+
+
+def test_every_group_is_shown_with_its_machine_and_why_it_is_not_well(services, engine):
+    lost = replace(engine.now, state=EngineState.DEGRADED, reason="A rank left.", warm=False)
+    members = [
+        a_member(engine.now, tasks=["a", "b"]),
+        a_member(lost, id="there#1", machine="there", devices={"type": "npu", "ids": [4, 5]}),
+    ]
+    several = replace(services, members=lambda: members)
+    health = TestClient(create_app(several)).get("/health").json()
+    assert (health["status"], health["pipeline_ready"]) == ("degraded", True)
+    assert (health["replicas"], health["replicas_ready"]) == (2, 1)
+    here, there = health["groups"]
+    assert (here["machine"], here["ready"], here["active_tasks"]) == ("here", True, 2)
+    assert (there["machine"], there["ready"], there["reason"]) == ("there", False, "A rank left.")
+    assert (there["device_type"], there["device_ids"]) == ("npu", [4, 5])
+
+
+def test_a_server_without_any_group_says_so(services):
+    alone = TestClient(create_app(replace(services, members=list)))
+    health = alone.get("/health").json()
+    assert (health["status"], health["device"], health["groups"]) == ("degraded", None, [])
+    assert health["reason"] == "No worker group is there."
+    assert alone.get("/readyz").status_code == 503
+    assert 'device=""' in alone.get("/metrics").text

@@ -42,7 +42,7 @@ def _supervisor(
     device = serving.devices.kind.name.upper()
     # Where only this server is, it does all there is, whatever its model was called before.
     model = serving.model.name if stores.is_shared else None
-    queue = PatientQueue(stores.queue, stores.owner, model)
+    queue = PatientQueue(stores.queue, stores.owner, model=model)
     return Supervisor(
         queue,
         RunningTasks(

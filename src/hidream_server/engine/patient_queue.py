@@ -28,9 +28,9 @@ class PatientQueue:
         self,
         queue: TaskQueue,
         owner: str,
-        model: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        model: str | None = None,
     ) -> None:
         """`owner` is whose the leases are, for a later life of the same owner to take back.
 
