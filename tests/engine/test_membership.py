@@ -1,4 +1,4 @@
-"""Servers on one database know of each other's worker groups; where there is one, it knows its own."""
+"""Servers on one database know of each other's worker groups; a server alone knows its own."""
 
 from dataclasses import replace
 from pathlib import Path
