@@ -93,26 +93,21 @@ def test_the_root_says_who_is_there_and_where_the_documentation_is(client, state
     assert client.get(root["docs"]).status_code == 200
 
 
-def test_every_group_is_shown_with_its_machine_and_why_it_is_not_well(services, engine):
-    lost = replace(engine.now, state=EngineState.DEGRADED, reason="A rank left.", warm=False)
-    members = [
-        a_member(engine.now, tasks=["a", "b"]),
-        a_member(lost, id="there#1", machine="there", devices={"type": "npu", "ids": [4, 5]}),
-    ]
-    several = replace(services, members=lambda: members)
-    health = TestClient(create_app(several)).get("/health").json()
-    assert (health["status"], health["pipeline_ready"]) == ("degraded", True)
-    assert (health["replicas"], health["replicas_ready"]) == (2, 1)
-    here, there = health["groups"]
-    assert (here["machine"], here["ready"], here["active_tasks"]) == ("here", True, 2)
-    assert (there["machine"], there["ready"], there["reason"]) == ("there", False, "A rank left.")
-    assert (there["device_type"], there["device_ids"]) == ("npu", [4, 5])
-
-
 def test_a_server_without_any_group_says_so(services):
     alone = TestClient(create_app(replace(services, members=list)))
     health = alone.get("/health").json()
-    assert (health["status"], health["device"], health["groups"]) == ("degraded", None, [])
+    assert (health["status"], health["device"]) == ("degraded", None)
     assert health["reason"] == "No worker group is there."
     assert alone.get("/readyz").status_code == 503
     assert 'device=""' in alone.get("/metrics").text
+
+
+def test_several_groups_are_as_well_as_the_worst_of_them(services, engine):
+    lost = replace(engine.now, state=EngineState.DEGRADED, reason="A rank left.", warm=False)
+    more = {"type": "cpu", "ids": [4, 5], "dtype": "float32"}
+    members = [a_member(engine.now), a_member(lost, id="here#1", devices=more)]
+    several = TestClient(create_app(replace(services, members=lambda: members)))
+    health = several.get("/health").json()
+    assert (health["status"], health["pipeline_ready"]) == ("degraded", True)
+    assert (health["replicas"], health["replicas_ready"]) == (2, 1)
+    assert health["device"]["ids"] == [0, 4, 5]

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from hidream_server import __version__
 from hidream_server.api.schemas import (
     DeviceAnswer,
-    GroupAnswer,
     HealthAnswer,
     ModelAnswer,
     RootAnswer,
@@ -80,7 +79,6 @@ def health(services: ServicesDep) -> HealthAnswer:
         wanted_layout=engine.wanted_layout,
         replicas=engine.replicas,
         replicas_ready=engine.replicas_ready,
-        groups=[_group(member) for member in members],
     )
 
 
@@ -93,23 +91,4 @@ def _device(members: Sequence[Member], memory_bytes: int | None) -> DeviceAnswer
     ids = sorted({number for devices in same for number in devices["ids"]})
     return DeviceAnswer(
         type=first["type"], ids=ids, dtype=first["dtype"], memory_bytes=memory_bytes
-    )
-
-
-def _group(member: Member) -> GroupAnswer:
-    health = member.health
-    return GroupAnswer(
-        id=member.id,
-        machine=member.machine,
-        version=member.version,
-        model=member.model["name"],
-        device_type=member.devices["type"],
-        device_ids=member.devices["ids"],
-        layout=health.layout,
-        wanted_layout=health.wanted_layout,
-        status=health.state,
-        reason=health.reason,
-        since=datetime.fromtimestamp(health.since, UTC),
-        ready=health.ready,
-        active_tasks=len(member.tasks),
     )

@@ -220,24 +220,6 @@ class DeviceAnswer(BaseModel):
     memory_bytes: int | None
 
 
-class GroupAnswer(BaseModel):
-    """One worker group, on whichever machine."""
-
-    id: str
-    machine: str
-    version: str
-    model: str
-    device_type: str
-    device_ids: list[int]
-    layout: str
-    wanted_layout: str
-    status: str
-    reason: str
-    since: datetime
-    ready: bool
-    active_tasks: int = Field(description="How many tasks it has on hand.")
-
-
 class HealthAnswer(BaseModel):
     """How the service is doing; the first five fields are the first version's."""
 
@@ -256,7 +238,6 @@ class HealthAnswer(BaseModel):
     wanted_layout: str
     replicas: int
     replicas_ready: int
-    groups: list[GroupAnswer] = Field(description="All worker groups that are known to live.")
 
 
 class RootAnswer(BaseModel):
