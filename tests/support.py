@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
+from hidream_server.engine.health import EngineHealth
+from hidream_server.engine.membership import Member
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.prospects import Prospects
@@ -73,6 +75,21 @@ def submit(queue: TaskQueue, requests: list[TaskParams], client: str = "") -> li
     drafts = queue.draft(requests, client)
     queue.submit(drafts)
     return drafts
+
+
+def a_member(health: EngineHealth, **more: object) -> Member:
+    """Return a worker group on this machine's CPU that is doing like this."""
+    group = Member(
+        id="here#0",
+        machine="here",
+        version="1.0",
+        model={"name": "HiDream-I1-Demo"},
+        devices={"type": "cpu", "ids": [0], "dtype": "float32"},
+        health=health,
+        pace={},
+        tasks=[],
+    )
+    return replace(group, **more)
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:

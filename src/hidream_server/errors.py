@@ -60,6 +60,14 @@ class TlsFilesError(ConfigurationError):
     """HTTPS cannot be served with these files."""
 
 
+class NotSharedError(ConfigurationError):
+    """Servers and workers need --database-url and --results, which they share."""
+
+
+class NoWorkersError(ConfigurationError):
+    """No worker has joined this database yet: start one with hidream worker."""
+
+
 class AlreadyRunningError(ConfigurationError):
     """Another server owns this data directory."""
 

@@ -134,7 +134,10 @@ class Settings(BaseModel):
         None, "expert parallel size (default: by the number of devices)", ge=1
     )
     replicas: int = _option(
-        1, "worker groups, each with its share of the devices and a picture of its own", ge=1
+        1,
+        "worker groups, each with its share of the devices and a picture of its own; 0 for a server"
+        " whose work is done by hidream worker, on this or other machines",
+        ge=0,
     )
     offload_encoders: str = _option(
         "auto",

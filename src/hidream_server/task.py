@@ -126,6 +126,8 @@ class Task:
     state: TaskState
     params: TaskParams
     created_at: float
+    #: The name of the model that it is for; empty: any.
+    model: str = ""
     #: Whom it belongs to, for fair shares.
     client: str = ""
     #: Its client's share of the service, beside clients that have 1.

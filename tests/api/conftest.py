@@ -18,8 +18,6 @@ from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
-from hidream_server.devices.choice import DeviceChoice
-from hidream_server.devices.cpu import CPU
 from hidream_server.engine.health import EngineHealth, EngineState
 from hidream_server.metrics.metrics import Metrics
 from hidream_server.model_directory.reading import describe
@@ -34,7 +32,7 @@ from hidream_server.store.results import Results, in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task
 from tests.api.support import Engine
-from tests.support import new_database, new_queue
+from tests.support import a_member, new_database, new_queue
 
 
 @pytest.fixture(scope="session")
@@ -94,12 +92,11 @@ def services(
         settings=settings,
         limits=Limits(settings, model),
         model=model,
-        devices=DeviceChoice(CPU, (0,), "asked for"),
         queue=queue,
         results=results,
         files=FileStore(database),
         batches=BatchStore(database),
-        health=lambda: engine.now,
+        members=lambda: [a_member(engine.now)],
         following=Following(queue),
         feed=Feed(queue.history),
         counting=Counting(queue),

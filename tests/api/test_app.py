@@ -7,7 +7,7 @@ import pytest
 
 ROUTES = {
     *(("get", "/"), ("get", "/livez"), ("get", "/readyz"), ("get", "/health")),
-    ("get", "/limits"),
+    *(("get", "/limits"), ("get", "/groups")),
     *(("post", "/submit"), ("post", "/batch_submit"), ("get", "/status/{task_id}")),
     *(("get", "/download/{task_id}"), ("get", "/images/{name}"), ("get", "/preview/{task_id}")),
     ("post", "/tasks/{task_id}/cancel"),

@@ -9,6 +9,7 @@ from hidream_server import __version__
 from hidream_server.api.app import create_app
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.engine.health import EngineState
+from tests.support import a_member
 
 
 @pytest.fixture(params=EngineState)
@@ -90,3 +91,23 @@ def test_the_root_says_who_is_there_and_where_the_documentation_is(client, state
     assert root["status"] == state
     assert root["version"] == __version__
     assert client.get(root["docs"]).status_code == 200
+
+
+def test_a_server_without_any_group_says_so(services):
+    alone = TestClient(create_app(replace(services, members=list)))
+    health = alone.get("/health").json()
+    assert (health["status"], health["device"]) == ("degraded", None)
+    assert health["reason"] == "No worker group is there."
+    assert alone.get("/readyz").status_code == 503
+    assert 'device=""' in alone.get("/metrics").text
+
+
+def test_several_groups_are_as_well_as_the_worst_of_them(services, engine):
+    lost = replace(engine.now, state=EngineState.DEGRADED, reason="A rank left.", warm=False)
+    more = {"type": "cpu", "ids": [4, 5], "dtype": "float32"}
+    members = [a_member(engine.now), a_member(lost, id="here#1", devices=more)]
+    several = TestClient(create_app(replace(services, members=lambda: members)))
+    health = several.get("/health").json()
+    assert (health["status"], health["pipeline_ready"]) == ("degraded", True)
+    assert (health["replicas"], health["replicas_ready"]) == (2, 1)
+    assert health["device"]["ids"] == [0, 4, 5]

@@ -786,3 +786,19 @@ def test_any_order_of_statements_keeps_to_the_table_of_transitions(
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+
+
+# Models
+
+
+def test_a_group_takes_the_tasks_of_its_model_and_those_of_any(store: TaskStore) -> None:
+    full, fast, either = (
+        replace(new_task(created_at=float(number)), model=model)
+        for number, model in enumerate(("Full", "Fast", ""))
+    )
+    store.insert([full, fast, either])
+    taken = store.claim("fast", 5, 10.0, 30.0, model="Fast")
+    assert [task.id for task in taken] == [fast.id, either.id]
+    assert store.claim("fast", 5, 10.0, 30.0, model="Fast") == []
+    [left] = store.claim("any", 5, 10.0, 30.0)
+    assert (left.id, left.model) == (full.id, "Full")

@@ -38,6 +38,7 @@ NEEDS = {
     "a CUDA GPU",
     "the checkpoints",
     "the hub",
+    "other machines",
     "docker",
     "root",
     "a cluster",

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from hidream_server.api import events, health, images, listing, metrics, offer, studio, tasks
+from hidream_server.api import (
+    events,
+    groups,
+    health,
+    images,
+    listing,
+    metrics,
+    offer,
+    studio,
+    tasks,
+)
 from hidream_server.api.limits import Limits
 from hidream_server.api.openai import batches, files, models
 from hidream_server.api.openai import images as openai_images
@@ -22,7 +32,7 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 ROUTES = [DOCS / "routes.md", DOCS / "routes.zh-CN.md"]
 NPU = [DOCS / "npu.md", DOCS / "npu.zh-CN.md"]
 ROUTERS = (
-    *(events, health, images, listing, metrics, offer, studio, tasks),
+    *(events, groups, health, images, listing, metrics, offer, studio, tasks),
     *(batches, files, models, openai_images),
 )
 

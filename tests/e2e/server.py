@@ -30,12 +30,20 @@ def share_profiles(data_dir: Path, profiles: Path) -> None:
 
 
 class Server:
-    """`hidream serve` on a folder of its own; may be started again after it has ended."""
+    """`hidream serve` on a folder of its own; may be started again after it has ended.
+
+    Or a worker, which has no address.
+    """
 
     def __init__(
-        self, folder: Path, options: Sequence[str] = (), environment: Mapping[str, str] = {}
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] = {},
+        verb: str = "serve",
     ) -> None:
         self.folder = folder
+        self._verb = verb
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.Client(base_url=self.url, timeout=30)
@@ -47,8 +55,8 @@ class Server:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "hidream_server", "serve"]
-        where = ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "hidream_server", self._verb]
+        where = ["--host", "127.0.0.1", "--port", str(self.port)] * (self._verb == "serve")
         with (self.folder / "console").open("ab") as console:
             self.process = subprocess.Popen(
                 [*command, *where, *self._options],
@@ -73,6 +81,14 @@ class Server:
                 pass
             time.sleep(_POLL_S)
         raise TimeoutError(f"{route} did not answer 200:\n{self.console()}")
+
+    def wait_said(self, words: str) -> None:
+        """Wait until these words stand on the console."""
+        deadline = time.monotonic() + PATIENCE_S
+        while words not in self.console():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{words!r} was not said:\n{self.console()}")
+            time.sleep(_POLL_S)
 
     def submit(self, **body: Any) -> str:
         answer = self.client.post("/submit", json={"prompt": "a red circle", **body})

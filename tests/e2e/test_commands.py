@@ -67,6 +67,15 @@ def test_a_model_that_is_not_there_is_said_by_the_command_itself(tmp_path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_a_service_says_how_it_is(tmp_path, server) -> None:
+    said = hidream(tmp_path, "status", server=server)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("HiDream-I1-Demo: healthy, 1 of 1 worker groups ready, ")
+    found = json.loads(hidream(tmp_path, "status", "--json", server=server).stdout)
+    [group] = found["groups"]
+    assert (group["layout"], group["device_type"], group["ready"]) == ("tp1", "cpu", True)
+
+
 def test_tasks_are_watched_listed_shown_and_cancelled(tmp_path, server) -> None:
     quick = server.submit(prompt="a quick task", resolution="512x512", num_inference_steps=3)
     watched = hidream(tmp_path, "tasks", "watch", quick, server=server)

@@ -1,6 +1,6 @@
 """What the engine says of itself."""
 
-from hidream_server.engine.health import EngineState, HealthRecord
+from hidream_server.engine.health import NOBODY, EngineHealth, EngineState, HealthRecord, combined
 
 
 class Clock:
@@ -70,3 +70,33 @@ def test_a_snapshot_does_not_change_afterwards():
     before = record.now
     record.lost("lost")
     assert before.state is EngineState.STARTING
+
+
+def health(state: EngineState, since: float, warm: bool = True, memory: int = 1) -> EngineHealth:
+    return EngineHealth(state=state, since=since, warm=warm, memory_bytes=memory, reason=str(since))
+
+
+def test_the_health_is_that_of_the_worst_off_and_ready_if_any_is() -> None:
+    now = combined(
+        [
+            health(EngineState.HEALTHY, since=1, memory=5),
+            health(EngineState.DEGRADED, since=3, warm=False),
+            health(EngineState.DEGRADED, since=2, warm=False),
+        ]
+    )
+    assert (now.state, now.reason, now.memory_bytes) == (EngineState.DEGRADED, "2", 5)
+    assert now.ready
+    assert (now.replicas, now.replicas_ready) == (3, 1)
+
+
+def test_nobody_warm_is_not_ready() -> None:
+    now = combined([health(EngineState.STARTING, since=n, warm=False) for n in range(2)])
+    assert not now.ready
+    assert now.replicas_ready == 0
+
+
+def test_of_nobody_it_is_said_that_nobody_is_there() -> None:
+    now = combined([])
+    assert (now.state, now.reason) == (EngineState.DEGRADED, NOBODY)
+    assert not now.ready
+    assert now.replicas == 0

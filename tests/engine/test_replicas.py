@@ -7,11 +7,11 @@ from pathlib import Path
 
 import uvloop
 
-from hidream_server.engine.health import EngineHealth, EngineState
+from hidream_server.engine.health import EngineState
 from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
-from hidream_server.engine.replicas import Replicas, combined
+from hidream_server.engine.replicas import Replicas
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.engine.supervisor import Deadlines, Supervisor
 from hidream_server.engine.worker_group import WorkerGroup
@@ -61,15 +61,13 @@ def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> 
         script, done = meeting(3)
         supervisors = [a_replica(queue, tmp_path, FakeLauncher(script)) for _ in range(3)]
         engine = Replicas(supervisors)
-        assert (engine.health.replicas, engine.health.replicas_ready) == (3, 0)
         tasks = submit(queue, [params(seed=seed) for seed in range(6)])
         running = asyncio.create_task(engine.run())
         async with asyncio.timeout(20):
             await engine.wait_ready()
             while queue.counts()[TaskState.COMPLETED] < len(tasks):
                 await asyncio.sleep(0.005)
-            assert engine.health.state is EngineState.HEALTHY
-            assert engine.health.replicas_ready == 3
+            assert [one.health.now.state for one in supervisors] == [EngineState.HEALTHY] * 3
             engine.stop()
             await running
         assert sorted(done.values()) == [2, 2, 2]
@@ -80,24 +78,15 @@ def test_each_replica_has_a_task_of_its_own_at_the_same_time(tmp_path: Path) -> 
     uvloop.run(main())
 
 
-def health(state: EngineState, since: float, warm: bool = True, memory: int = 1) -> EngineHealth:
-    return EngineHealth(state=state, since=since, warm=warm, memory_bytes=memory, reason=str(since))
+def test_an_engine_without_groups_runs_until_it_is_stopped() -> None:
+    async def main() -> None:
+        engine = Replicas([])
+        running = asyncio.create_task(engine.run())
+        async with asyncio.timeout(20):
+            await engine.wait_ready()
+            assert not running.done()
+            engine.stop()
+            await running
+        assert engine.stopping
 
-
-def test_the_health_is_that_of_the_worst_off_and_ready_if_any_is() -> None:
-    now = combined(
-        [
-            health(EngineState.HEALTHY, since=1, memory=5),
-            health(EngineState.DEGRADED, since=3, warm=False),
-            health(EngineState.DEGRADED, since=2, warm=False),
-        ]
-    )
-    assert (now.state, now.reason, now.memory_bytes) == (EngineState.DEGRADED, "2", 5)
-    assert now.ready
-    assert (now.replicas, now.replicas_ready) == (3, 1)
-
-
-def test_nobody_warm_is_not_ready() -> None:
-    now = combined([health(EngineState.STARTING, since=n, warm=False) for n in range(2)])
-    assert not now.ready
-    assert now.replicas_ready == 0
+    uvloop.run(main())

@@ -18,8 +18,6 @@ from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.services import Services
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
-from hidream_server.devices.choice import DeviceChoice
-from hidream_server.devices.cpu import CPU
 from hidream_server.engine.layout_ladder import LayoutLadder
 from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
@@ -54,7 +52,7 @@ from hidream_server.store.results import in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.engine.fake_ranks import LOAD, FakeLauncher, FakeRank
-from tests.support import new_database, new_outlook, params, submit
+from tests.support import a_member, new_database, new_outlook, params, submit
 
 SETTINGS = Settings(max_queue_length=3)
 STAGES = {"encode_s": 0.2, "denoise_s": 3.0, "decode_s": 0.4, "save_s": 0.1}
@@ -118,10 +116,9 @@ class Stage:
             settings=SETTINGS,
             limits=Limits(SETTINGS, model),
             model=model,
-            devices=DeviceChoice(CPU, (0,), "asked for"),
             queue=self.queue,
             results=results,
-            health=lambda: self.supervisor.health.now,
+            members=lambda: [a_member(self.supervisor.health.now)],
             following=Following(self.queue),
             feed=Feed(self.queue.history),
             counting=Counting(self.queue),

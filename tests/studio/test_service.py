@@ -45,6 +45,20 @@ def test_a_degraded_service_says_why(new_page, server: Server) -> None:
     expect(page.get_by_label("Service", exact=True)).to_contain_text("wanted: tp2")
 
 
+def test_several_groups_are_shown_with_their_machines(new_page, server: Server) -> None:
+    page = new_page(f"{server.url}/docs")
+    [here] = server.client.get("/groups").json()["groups"]
+    there = here | {"id": "there#0", "machine": "a-second-machine", "layout": "tp1"}
+    there |= {"wanted_layout": "tp4", "status": "degraded", "reason": "rank 1 left"}
+    page.route("**/groups", lambda route: route.fulfill(json={"groups": [here, there]}))
+    page.goto(f"{server.url}/studio#/service")
+    rows = page.get_by_role("table", name="Worker groups").get_by_role("row")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text(here["machine"])
+    for text in ("a-second-machine", "wanted: tp4", "degraded", "rank 1 left"):
+        expect(rows.nth(2)).to_contain_text(text)
+
+
 def test_a_chinese_browser_gets_chinese_and_the_choice_is_kept(new_page, server: Server) -> None:
     page = new_page(server.url, locale="zh-CN")
     expect(page.get_by_role("button", name="生成图片")).to_be_visible()

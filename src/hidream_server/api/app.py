@@ -8,7 +8,17 @@ from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import TracerProvider
 
 from hidream_server import __version__
-from hidream_server.api import events, health, images, listing, metrics, offer, studio, tasks
+from hidream_server.api import (
+    events,
+    groups,
+    health,
+    images,
+    listing,
+    metrics,
+    offer,
+    studio,
+    tasks,
+)
 from hidream_server.api.edge import surround
 from hidream_server.api.errors import handle_errors
 from hidream_server.api.gate import Gate
@@ -36,7 +46,7 @@ def create_app(services: Services, tracer_provider: TracerProvider | None = None
         telemetry=_telemetry(tracer_provider, services.settings.root_path or ""),
     )
     app.state.services = services
-    ours = (tasks, listing, events, images, health, offer, metrics, studio)
+    ours = (tasks, listing, events, images, health, groups, offer, metrics, studio)
     openai_parts = (openai_images, openai_models, files, batches)
     for part in (*ours, *openai_parts):
         app.include_router(part.router)

@@ -1,14 +1,21 @@
 """Is the server alive, ready, and how is it doing."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 
 from hidream_server import __version__
-from hidream_server.api.schemas import DeviceAnswer, HealthAnswer, ModelAnswer, RootAnswer
+from hidream_server.api.schemas import (
+    DeviceAnswer,
+    HealthAnswer,
+    ModelAnswer,
+    RootAnswer,
+)
 from hidream_server.api.services import ServicesDep
 from hidream_server.api.studio import page, wants_page
 from hidream_server.demo import DEMO_NOTICE
+from hidream_server.engine.membership import Member
 from hidream_server.task import TaskState
 
 router = APIRouter(tags=["health"])
@@ -47,8 +54,8 @@ async def readyz(services: ServicesDep, response: Response) -> dict[str, str]:
 @router.get("/health")
 def health(services: ServicesDep) -> HealthAnswer:
     """Say what is served, on what, and how busy it is."""
-    engine, counts = services.health(), services.queue.counts()
-    model, devices = services.model, services.devices
+    members, counts = services.members(), services.queue.counts()
+    engine, model = services.health(), services.model
     is_toy = model.is_demo and services.settings.executor == "resident"
     return HealthAnswer(
         status=engine.state,
@@ -67,14 +74,21 @@ def health(services: ServicesDep) -> HealthAnswer:
             notice=DEMO_NOTICE if is_toy else None,
         ),
         executor=services.settings.executor,
-        device=DeviceAnswer(
-            type=devices.kind.name,
-            ids=list(devices.ids),
-            dtype=devices.kind.dtype,
-            memory_bytes=engine.memory_bytes,
-        ),
+        device=_device(members, engine.memory_bytes),
         layout=engine.layout,
         wanted_layout=engine.wanted_layout,
         replicas=engine.replicas,
         replicas_ready=engine.replicas_ready,
+    )
+
+
+def _device(members: Sequence[Member], memory_bytes: int | None) -> DeviceAnswer | None:
+    """Return the devices of this server, or of the first that it knows of."""
+    if not members:
+        return None
+    first = members[0].devices
+    same = [member.devices for member in members if member.machine == members[0].machine]
+    ids = sorted({number for devices in same for number in devices["ids"]})
+    return DeviceAnswer(
+        type=first["type"], ids=ids, dtype=first["dtype"], memory_bytes=memory_bytes
     )

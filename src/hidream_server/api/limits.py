@@ -8,7 +8,7 @@ from typing import Any
 from hidream_server.api.schemas import GenerationRequest
 from hidream_server.errors import FieldProblem, InvalidRequestError, WebhookAddressError
 from hidream_server.keys import ApiKey, KeyLimits
-from hidream_server.model_directory.description import ModelDescription
+from hidream_server.model_directory.description import ModelTraits
 from hidream_server.queue.bounds import Bounds
 from hidream_server.queue.task_queue import draw_seed
 from hidream_server.settings import Settings
@@ -44,7 +44,7 @@ class Range:
 class Limits:
     """The limits of one server: its settings and its model."""
 
-    def __init__(self, settings: Settings, model: ModelDescription) -> None:
+    def __init__(self, settings: Settings, model: ModelTraits) -> None:
         self._settings = settings
         self._model = model
         self._addresses = AddressPolicy(settings.webhook_allow_private)

@@ -24,9 +24,10 @@ async def metrics(services: ServicesDep, accept: Annotated[str, Header()] = "") 
 
 
 def _build(services: Services) -> dict[str, str]:
+    devices = sorted({str(member.devices["type"]) for member in services.members()})
     return {
         "version": __version__,
         "model": services.model.name,
         "variant": services.model.variant,
-        "device": services.devices.kind.name,
+        "device": ",".join(devices),
     }

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from hidream_server.api.limits import Limits
 from hidream_server.api.schemas import GenerationRequest
 from hidream_server.api.services import ServicesDep
-from hidream_server.model_directory.description import DOCUMENTED_SIZES, ModelDescription
+from hidream_server.model_directory.description import DOCUMENTED_SIZES, ModelTraits
 
 router = APIRouter(tags=["health"])
 
@@ -35,7 +35,7 @@ class LimitsAnswer(BaseModel):
     max_prompt_chars: int
 
     @classmethod
-    def of(cls, limits: Limits, model: ModelDescription, max_prompt_chars: int) -> "LimitsAnswer":
+    def of(cls, limits: Limits, model: ModelTraits, max_prompt_chars: int) -> "LimitsAnswer":
         return cls(
             defaults=DefaultsAnswer(
                 resolution=GenerationRequest.model_fields["resolution"].default,

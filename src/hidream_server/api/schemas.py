@@ -233,7 +233,7 @@ class HealthAnswer(BaseModel):
     version: str
     model: ModelAnswer
     executor: str
-    device: DeviceAnswer
+    device: DeviceAnswer | None = Field(description="Of the first group; none if there is none.")
     layout: str
     wanted_layout: str
     replicas: int

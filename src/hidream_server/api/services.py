@@ -1,6 +1,6 @@
 """What the routes work with, and how they get it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,10 +14,10 @@ from hidream_server.api.following import Following
 from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.api.limits import Limits
 from hidream_server.api.links import Links
-from hidream_server.devices.choice import DeviceChoice
-from hidream_server.engine.health import EngineHealth
+from hidream_server.engine.health import EngineHealth, combined
+from hidream_server.engine.membership import Member
 from hidream_server.metrics.metrics import Metrics
-from hidream_server.model_directory.description import ModelDescription
+from hidream_server.model_directory.description import ModelTraits
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.batches import BatchStore
@@ -31,13 +31,13 @@ class Services:
 
     settings: Settings
     limits: Limits
-    model: ModelDescription
-    devices: DeviceChoice
+    model: ModelTraits
     queue: TaskQueue
     results: Results
     files: FileStore
     batches: BatchStore
-    health: Callable[[], EngineHealth]
+    #: All worker groups that are known to live.
+    members: Callable[[], Sequence[Member]]
     #: How tasks are doing, what happens to them, and how many there are, for all who ask at once.
     following: Following
     feed: Feed
@@ -46,6 +46,10 @@ class Services:
     signer: LinkSigner
     converting: Converting
     metrics: Metrics
+
+    def health(self) -> EngineHealth:
+        """Return how all of them are, together."""
+        return combined([member.health for member in self.members()])
 
 
 async def _services(request: Request) -> Services:

@@ -101,7 +101,9 @@ def _bounds(services: Services, caller: Caller) -> Bounds:
 
 def _drafts(services: Services, params: Sequence[TaskParams], caller: Caller) -> list[Task]:
     weight = 1.0 if caller.key is None else caller.key.limits.weight
-    return services.queue.draft(params, caller.client, weight, _bounds(services, caller))
+    return services.queue.draft(
+        params, caller.client, weight, _bounds(services, caller), services.model.name
+    )
 
 
 def _submit(

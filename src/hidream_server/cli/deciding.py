@@ -14,7 +14,7 @@ from hidream_server.cli.tls import check_tls
 from hidream_server.devices.choice import DeviceChoice, choose_devices
 from hidream_server.engine.launchers.project import find_project
 from hidream_server.engine.launchers.torchrun import require_torch
-from hidream_server.errors import LayoutUnavailableError
+from hidream_server.errors import LayoutUnavailableError, NotSharedError
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import Room, check_memory, fits, plan_memory
@@ -26,22 +26,36 @@ from hidream_server.traces.exporting import require_exporter
 
 def preconditions(settings: Settings) -> Iterator[Callable[[], object]]:
     """Yield what must be so whatever the rest is; each raises ConfigurationError if it is not."""
-    yield require_torch
     yield partial(check_tls, settings)
     if settings.otlp_endpoint is not None:
         yield require_exporter
     yield partial(require_s3, settings.results)
-    yield partial(_project, settings)
-    yield partial(choose_model, settings)
-    yield partial(choose_devices, settings)
+    if settings.replicas:
+        yield require_torch
+        yield partial(_project, settings)
+        yield partial(choose_model, settings)
+        yield partial(choose_devices, settings)
+    else:
+        yield partial(require_shared, settings)
     yield partial(check_folder, settings.data_dir, "--data-dir")
     yield partial(check_folder, settings.log_dir, "--log-dir")
 
 
-def decide(settings: Settings) -> Serving:
-    """Return the serving for these settings; raise ConfigurationError for what cannot be."""
+def require_shared(settings: Settings) -> None:
+    """Raise NotSharedError unless what is kept is where other processes reach it."""
+    if settings.database_url is None or settings.results is None:
+        raise NotSharedError
+
+
+def check_all(settings: Settings) -> None:
+    """Raise ConfigurationError for the first precondition that is not met."""
     for check in preconditions(settings):
         check()
+
+
+def decide(settings: Settings) -> Serving:
+    """Return what the worker groups of these settings serve; raise ConfigurationError."""
+    check_all(settings)
     project = _project(settings)
     model = choose_model(settings)
     devices = choose_devices(settings, demo=model.is_demo)

@@ -47,7 +47,7 @@ def diagnose(settings: Settings) -> Diagnosis:
     problems = list(_problems(settings))
     serving = None
     try:
-        serving = decide(settings)
+        serving = decide(settings) if settings.replicas else None
     except ConfigurationError as error:
         # One of the preconditions, as a rule, which was found already.
         problems += [problem for problem in _of(error) if problem not in problems]

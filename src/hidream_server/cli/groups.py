@@ -40,7 +40,9 @@ def _supervisor(
     settings = serving.settings
     groups = _Groups(serving, stores, ids)
     device = serving.devices.kind.name.upper()
-    queue = PatientQueue(stores.queue, stores.owner)
+    # Where only this server is, it does all there is, whatever its model was called before.
+    model = serving.model.name if stores.is_shared else None
+    queue = PatientQueue(stores.queue, stores.owner, model=model)
     return Supervisor(
         queue,
         RunningTasks(

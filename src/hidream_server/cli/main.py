@@ -18,8 +18,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(service.serve)
+app.command("worker")(service.worker)
 app.command("doctor")(service.doctor)
 app.command("generate")(pictures.generate)
+app.command("status")(tasks.status)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
 app.command("download")(models.download)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from hidream_server.devices.choice import DeviceChoice
 from hidream_server.ipc.messages import LoadModel, LoadProject, Profile
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import RankMemory, Room, fits, plan_memory
-from hidream_server.model_directory.description import ModelDescription
+from hidream_server.model_directory.description import ModelDescription, ModelTraits
 from hidream_server.queue.outlook import Outlook
 from hidream_server.scheduling.widths import WIDEST
 from hidream_server.settings import Settings
@@ -48,6 +49,12 @@ class Serving:
         ranks = self.layout.ranks
         return tuple(device for devices in self.replica_devices for device in devices[:ranks])
 
+    def prepare(self) -> None:
+        """Leave nothing of what an earlier life of the server's had the project do."""
+        shutil.rmtree(self.project_work, ignore_errors=True)
+        if self.project is not None:
+            self.project_work.mkdir()
+
     @property
     def project_work(self) -> Path:
         """Where a project's files are while it paints; nothing in it outlives the server."""
@@ -71,13 +78,8 @@ class Serving:
         """How many tasks a worker group has on hand."""
         return 1 if self.project is not None else self.settings.max_running
 
-    def tokens(self, params: TaskParams) -> int:
-        return self.model.padded_tokens(params.width, params.height)
-
     def new_outlook(self) -> Outlook:
-        """Return an outlook that knows nothing yet of how long steps take."""
-        settings = self.settings
-        return Outlook(self.tokens, self.places, settings.max_rows, lanes=settings.replicas)
+        return new_outlook(self.settings, self.model, self.places)
 
     @property
     def profile_name(self) -> str:
@@ -169,6 +171,15 @@ class Serving:
             lines.append(DEMO_NOTICE)
         for line in ("=" * 78, *lines, "=" * 78):
             logger.log(level, "%s", line)
+
+
+def new_outlook(settings: Settings, model: ModelTraits, places: int) -> Outlook:
+    """Return an outlook that knows nothing yet of how long steps take."""
+
+    def tokens(params: TaskParams) -> int:
+        return model.padded_tokens(params.width, params.height)
+
+    return Outlook(tokens, places, settings.max_rows, lanes=max(1, settings.replicas))
 
 
 def _waiting(plan: Sequence[RankMemory]) -> list[str]:

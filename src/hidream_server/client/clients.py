@@ -67,6 +67,7 @@ class Client(_Base):
     retry = _sync(plans.retry)
     delete = _sync(plans.delete)
     health = _sync(plans.health)
+    groups = _sync(plans.groups)
 
     def generate(self, prompt: str, **options: Any) -> Image.Image:
         """Make one picture; options are the fields of a request, and `on_progress`."""
@@ -126,6 +127,7 @@ class AsyncClient(_Base):
     retry = _asynchronous(plans.retry)
     delete = _asynchronous(plans.delete)
     health = _asynchronous(plans.health)
+    groups = _asynchronous(plans.groups)
 
     async def generate(self, prompt: str, **options: Any) -> Image.Image:
         """Make one picture; options are the fields of a request, and `on_progress`."""

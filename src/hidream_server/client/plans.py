@@ -175,6 +175,12 @@ def health() -> Plan[dict[str, Any]]:
     return found
 
 
+def groups() -> Plan[list[dict[str, Any]]]:
+    """List the worker groups of all machines, and what each has on hand."""
+    found = yield from ask(Call("GET", "groups"))
+    return list(found["groups"])
+
+
 def tasks(state: TaskState | None = None, prompt: str | None = None) -> Series:
     """Yield tasks, the latest first: all, or those in a state, or with words in their prompts."""
     query = {"status": state, "prompt": prompt, "limit": 100}

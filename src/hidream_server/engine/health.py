@@ -1,7 +1,7 @@
 """What the engine says of itself: its state, since when, and why."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -75,3 +75,27 @@ class HealthRecord:
         """Enter a state; nothing leads out of STOPPING."""
         if self.now.state is not EngineState.STOPPING:
             self.now = replace(self.now, state=state, since=self._clock(), reason=reason)
+
+
+_FROM_BEST_TO_WORST = (
+    EngineState.HEALTHY,
+    EngineState.STARTING,
+    EngineState.DEGRADED,
+    EngineState.STOPPING,
+)
+#: Of a service that nobody works for.
+NOBODY = "No worker group is there."
+
+
+def combined(parts: Sequence[EngineHealth], now: float = 0.0) -> EngineHealth:
+    """Return the health of the one that is worst off for longest, ready if any is."""
+    if not parts:
+        return EngineHealth(state=EngineState.DEGRADED, since=now, reason=NOBODY, replicas=0)
+    worst = max(parts, key=lambda part: (_FROM_BEST_TO_WORST.index(part.state), -part.since))
+    return replace(
+        worst,
+        warm=any(part.warm for part in parts),
+        memory_bytes=max((part.memory_bytes or 0 for part in parts), default=0) or None,
+        replicas=len(parts),
+        replicas_ready=sum(part.ready for part in parts),
+    )

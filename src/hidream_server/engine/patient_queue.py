@@ -30,10 +30,15 @@ class PatientQueue:
         owner: str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        model: str | None = None,
     ) -> None:
-        """`owner` is whose the leases are, for a later life of the same owner to take back."""
+        """`owner` is whose the leases are, for a later life of the same owner to take back.
+
+        Only tasks of `model` are claimed, if it is given.
+        """
         self._queue = queue
         self._owner = owner
+        self._model = model
         self._clock = clock
         self._sleep = sleep
         self._give_up_at = math.inf
@@ -54,7 +59,9 @@ class PatientQueue:
     async def claim(self, due_before: float) -> list[Task]:
         """Take a task; none while the database is away."""
         try:
-            return await asyncio.to_thread(self._queue.claim, self._owner, 1, due_before)
+            return await asyncio.to_thread(
+                self._queue.claim, self._owner, 1, due_before, self._model
+            )
         except StoreUnavailableError:
             return []
 

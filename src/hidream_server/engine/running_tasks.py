@@ -99,6 +99,10 @@ class RunningTasks:
         return sum(not one.done for one in self._running.values())
 
     @property
+    def ids(self) -> list[str]:
+        return [task_id for task_id, _ in self._running]
+
+    @property
     def under_way(self) -> int:
         """How many of them steps were spent on."""
         return sum(one.under_way for one in self._running.values())

@@ -108,6 +108,11 @@ class Supervisor:
         """How many tasks the group is in the middle of."""
         return self._running.under_way
 
+    @property
+    def tasks(self) -> list[str]:
+        """The ids of the tasks that the group has on hand."""
+        return self._running.ids
+
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         self._queue.listen(submitted=self._wake, ended=self._drop)

@@ -31,25 +31,11 @@ TEXT_TOKENS = 128
 DOCUMENTED_SIZES = ((1024, 1024), (1024, 768), (768, 1024), (512, 512))
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One loadable part and its number of parameters."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTraits:
+    """What those need to know of a model who only ask for pictures."""
 
     name: str
-    class_name: str
-    path: Path
-    #: Its weight files.
-    files: tuple[Path, ...]
-    parameters: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDescription:
-    """A model directory that can be served."""
-
-    path: Path
-    #: Where the Llama and its tokenizer come from; None if the directory carries them itself.
-    extra_path: Path | None
     variant: Variant
     sampler: str
     is_demo: bool
@@ -57,15 +43,6 @@ class ModelDescription:
     size_multiple: int
     #: Most image tokens of one picture; a token covers size_multiple² pixels.
     max_image_tokens: int
-    transformer: TransformerConfig
-    components: tuple[Component, ...]
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def component(self, name: str) -> Component:
-        return next(component for component in self.components if component.name == name)
 
     def image_tokens(self, width: int, height: int) -> int:
         return (width // self.size_multiple) * (height // self.size_multiple)
@@ -90,3 +67,34 @@ class ModelDescription:
         whole = width % self.size_multiple == 0 and height % self.size_multiple == 0
         tokens = self.image_tokens(width, height)
         return whole and min(width, height) > 0 and tokens <= self.max_image_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One loadable part and its number of parameters."""
+
+    name: str
+    class_name: str
+    path: Path
+    #: Its weight files.
+    files: tuple[Path, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription(ModelTraits):
+    """A model directory that can be served."""
+
+    path: Path
+    #: Where the Llama and its tokenizer come from; None if the directory carries them itself.
+    extra_path: Path | None
+    transformer: TransformerConfig
+    components: tuple[Component, ...]
+
+    @property
+    def traits(self) -> ModelTraits:
+        """Only what those need to know who ask for pictures."""
+        return ModelTraits(**{name: getattr(self, name) for name in ModelTraits.__slots__})
+
+    def component(self, name: str) -> Component:
+        return next(component for component in self.components if component.name == name)

@@ -65,6 +65,7 @@ def describe(path: Path, extra_path: Path | None) -> ModelDescription:
     levels = len(reading.config(VAE, VaeConfig).block_out_channels)
     max_height, max_width = transformer.max_resolution
     return ModelDescription(
+        name=path.name,
         path=path,
         extra_path=None if reading.llama_inside else extra_path,
         variant=_variant(scheduler),

@@ -53,6 +53,25 @@ class Outlook:
             self._beside_s = {**beside_s, **self._beside_s}
             self._widths = Widths(step_s, most=self._max_rows)
 
+    def believe(
+        self, step_s: Mapping[int, Mapping[int, float]], beside_s: Mapping[int, float]
+    ) -> None:
+        """Take what a group of another process says for all that is known."""
+        with self._lock:
+            self._pace = Pace(step_s)
+            self._beside_s = dict(beside_s)
+            self._widths = Widths(step_s, most=self._max_rows)
+
+    def known(self) -> tuple[dict[int, dict[int, float]], dict[int, float]]:
+        """Return the seconds of steps by image tokens and rows, and beside them by tokens."""
+        with self._lock:
+            return self._pace.known, dict(self._beside_s)
+
+    def spread_over(self, lanes: int) -> None:
+        """From now on there are so many groups."""
+        with self._lock:
+            self._lanes = lanes
+
     def stepped(self, task: Task, steps_done: int, rows: int, seconds: float) -> None:
         """Take note of a step that a task shared, of so many rows in all; 0: nobody knows."""
         with self._lock:

@@ -19,6 +19,7 @@ from hidream_server.observer import UNOBSERVED, EndReason, Observer
 from hidream_server.queue.bounds import NO_BOUNDS, Bounds
 from hidream_server.queue.prospects import Prospects
 from hidream_server.store.database import Along
+from hidream_server.store.hints import MOVED, QUEUED
 from hidream_server.store.history import History
 from hidream_server.store.reading import Wanted
 from hidream_server.store.statements import Claim
@@ -70,16 +71,26 @@ class TaskQueue:
         """Call `listener`, from any thread, with the id of a task ended from outside its group."""
         self._end_listeners.append(listener)
 
+    def hear(self, news: str) -> None:
+        """Take note of what another process on the same database let be known."""
+        self.history.tell()
+        if news == QUEUED:
+            for listener in self._submit_listeners:
+                listener()
+        elif news != MOVED:
+            self._tell_end(news)
+
     def draft(
         self,
         requests: Sequence[TaskParams],
         client: str = "",
         weight: float = 1.0,
         bounds: Bounds | None = None,
+        model: str = "",
     ) -> list[Task]:
         """Return the tasks of a client that these would be, if submitted now; nothing is kept.
 
-        `bounds` are the client's own, if it has any.
+        `bounds` are the client's own, if it has any; `model` is the one they are for, if one is.
         """
         # In whole microseconds, as answers say it: so it can be asked for.
         now = round(self._clock(), 6)
@@ -89,6 +100,7 @@ class TaskQueue:
                     id=str(uuid.uuid4()),
                     state=TaskState.QUEUED,
                     params=params,
+                    model=model,
                     client=client[:_CLIENT_CHARS],
                     weight=weight,
                     max_running=(bounds or self.bounds).client_running,
@@ -215,13 +227,15 @@ class TaskQueue:
     def counts(self) -> dict[TaskState, int]:
         return self._store.counts()
 
-    def claim(self, owner: str, count: int, due_before: float = math.inf) -> list[Task]:
-        """Take up to `count` of the queued tasks for a worker group.
+    def claim(
+        self, owner: str, count: int, due_before: float = math.inf, model: str | None = None
+    ) -> list[Task]:
+        """Take up to `count` of the queued tasks for a worker group; if `model`, of that alone.
 
         Those due first, and of all clients by their weights; with `due_before` only those due
         earlier, and of clients that have none running.
         """
-        return self._store.claim(owner, count, self._clock(), LEASE_S, due_before)
+        return self._store.claim(owner, count, self._clock(), LEASE_S, due_before, model)
 
     def beat(
         self, steps_done: Mapping[Claim, int], previews: Sequence[tuple[Claim, int]] = ()

@@ -17,6 +17,11 @@ class Pace:
         known = (profile or {}).items()
         self._step_s = {shape: dict(by_rows) for shape, by_rows in known if by_rows}
 
+    @property
+    def known(self) -> dict[int, dict[int, float]]:
+        """What was profiled or measured, as a profile says it."""
+        return {shape: dict(by_rows) for shape, by_rows in self._step_s.items()}
+
     def learn(self, profile: Profile) -> None:
         """Take in a profile; what was measured while serving counts more."""
         for shape, by_rows in profile.items():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Select, Update, func, select, update
+from sqlalchemy import Select, Update, func, select, true, update
 
 from hidream_server.store.tables import tasks
 from hidream_server.task import TaskState, sources
@@ -30,8 +30,12 @@ def fenced(statement: Update, claim: Claim) -> Update:
     )
 
 
-def next_in_line(count: int, due_before: float) -> Select[int]:
-    """Select the tasks to be claimed next, and lock them where rows can be locked."""
+def next_in_line(count: int, due_before: float, model: str | None) -> Select[int]:
+    """Select the tasks to be claimed next, and lock them where rows can be locked.
+
+    Of one model, if it is named, and of none in particular.
+    """
+    fitting = true() if model is None else tasks.c.model.in_(("", model))
     busy = (
         select(tasks.c.client, func.count().label("running"))
         .where(tasks.c.state == TaskState.PROCESSING)
@@ -42,7 +46,7 @@ def next_in_line(count: int, due_before: float) -> Select[int]:
     return (
         select(tasks.c.sequence)
         .select_from(tasks.outerjoin(busy, tasks.c.client == busy.c.client))
-        .where(tasks.c.state == TaskState.QUEUED)
+        .where(tasks.c.state == TaskState.QUEUED, fitting)
         .where((tasks.c.due < due_before) | (running == 0))
         .where((tasks.c.max_running == 0) | (running < tasks.c.max_running))
         .order_by(running / tasks.c.weight, tasks.c.due, tasks.c.sequence)

@@ -24,6 +24,8 @@ tasks = Table(
     Column("id", String(36), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("params", JSON, nullable=False),
+    #: The name of the model that it is for; empty: any.
+    Column("model", String(128), nullable=False, default=""),
     #: Whom it belongs to, for fair shares.
     Column("client", String(64), nullable=False, default=""),
     Column("weight", Float, nullable=False, default=1.0),
@@ -159,4 +161,20 @@ batches = Table(
     #: Why nothing came of it.
     Column("errors", JSON, nullable=False),
     Index("batches_by_client", "client", "created_at"),
+)
+
+#: Worker groups of all machines.
+worker_groups = Table(
+    "worker_groups",
+    metadata,
+    Column("id", String(96), primary_key=True),
+    Column("machine", String(255), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("model", JSON, nullable=False),
+    Column("devices", JSON, nullable=False),
+    Column("health", JSON, nullable=False),
+    Column("pace", JSON, nullable=False),
+    Column("tasks", JSON, nullable=False),
+    Column("joined_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
 )

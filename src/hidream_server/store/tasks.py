@@ -16,6 +16,7 @@ from hidream_server.errors import RequestReusedError
 from hidream_server.keys import is_key_id
 from hidream_server.store.backlog import Backlog
 from hidream_server.store.database import Along, Database
+from hidream_server.store.hints import MOVED, QUEUED, hint
 from hidream_server.store.history import Happened, History, steps, write, write_each
 from hidream_server.store.outbox import announce
 from hidream_server.store.reading import TaskReader, find_tasks
@@ -54,6 +55,7 @@ class TaskStore(TaskReader):
                 return earlier
             check(Backlog(connection, new[0].client, new[0].created_at))
             connection.execute(insert(tasks), rows)
+            hint(connection, QUEUED)
             queued = [(task, Happened.QUEUED, {"images": task.params.num_images}) for task in new]
             write_each(connection, queued, new[0].created_at)
             along(connection)
@@ -76,8 +78,9 @@ class TaskStore(TaskReader):
         now: float,
         lease_s: float,
         due_before: float = math.inf,
+        model: str | None = None,
     ) -> list[Task]:
-        """Lease up to `count` queued tasks, each as a new attempt.
+        """Lease up to `count` queued tasks, each as a new attempt; if `model`, of that alone.
 
         First those of the clients that have the fewest running for their weight, then those due
         first. Tasks due later than `due_before` are left, unless their client has none running; so
@@ -89,7 +92,7 @@ class TaskStore(TaskReader):
         with self._writing(exclusive=bounded) as connection:
             # One by one where each changes how many its client may have more.
             for part in [1] * count if bounded else [count]:
-                chosen = next_in_line(part, due_before).cte("chosen")
+                chosen = next_in_line(part, due_before, model).cte("chosen")
                 statement = (
                     transition(TaskState.PROCESSING, **lease)
                     .where(tasks.c.sequence.in_(select(chosen.c.sequence)))
@@ -99,6 +102,8 @@ class TaskStore(TaskReader):
                 rows += connection.execute(statement).all()
             started = [(row, Happened.STARTED, {"attempt": row.attempt}) for row in rows]
             write_each(connection, started, now)
+            if rows:
+                hint(connection, MOVED)
         return [to_task(row) for row in sorted(rows, key=lambda row: (row.due, row.sequence))]
 
     def _is_running_bounded(self) -> bool:
@@ -163,6 +168,7 @@ class TaskStore(TaskReader):
                 news = [*_steps(row, total), (Happened.COMPLETED, {"pictures": len(pictures)})]
                 write_each(connection, [(row, *new) for new in news], now)
             announce(connection, rows, now)
+            hint(connection, MOVED)
         return len(rows) == 1
 
     def fail(self, claim: Claim, now: float, error: str) -> bool:
@@ -236,6 +242,8 @@ class TaskStore(TaskReader):
             write(connection, rows, what, now, about)
             announce(connection, rows, now)
             if rows:
+                # Whoever works on a task that has ended learns which it is.
+                hint(connection, *([row.id for row in rows] if what.is_end else [QUEUED]))
                 along(connection)
         return [row.id for row in rows]
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hidream_server.api.formats import MAX_COMPRESSION, Format
 from hidream_server.api.schemas import GenerationRequest, Text
 from hidream_server.errors import FieldProblem, InvalidRequestError
-from hidream_server.model_directory.description import ModelDescription
+from hidream_server.model_directory.description import ModelTraits
 from hidream_server.task import Priority
 
 #: What is painted when no size is asked for, or any.
@@ -79,7 +79,7 @@ class ImageRequest(BaseModel):
             problem = FieldProblem("output_compression", self.output_compression, allowed)
             raise InvalidRequestError([problem])
 
-    def task(self, model: ModelDescription, most_previews: int) -> GenerationRequest:
+    def task(self, model: ModelTraits, most_previews: int) -> GenerationRequest:
         """Return the same as a request of this server's own."""
         steps = self.num_inference_steps
         if steps is None and self.quality is Quality.LOW:

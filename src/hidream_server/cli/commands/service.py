@@ -38,6 +38,17 @@ def serve(
 
 
 @with_settings
+def worker(settings: Settings) -> None:
+    """Do the work of servers on the same database, e.g. hidream worker --database-url URL …
+
+    hidream worker --database-url postgresql://host/tasks --results s3://bucket -m DIR -d 0,1
+    """
+    from hidream_server.cli.worker import run_worker
+
+    run_worker(settings)
+
+
+@with_settings
 def doctor(settings: Settings, as_json: Json = False) -> None:
     """Say what would be served, and all that stands in the way, e.g. hidream doctor -m DIR -e DIR
 

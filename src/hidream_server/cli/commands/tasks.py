@@ -1,4 +1,4 @@
-"""`tasks …`: what a running server has to do, and has done."""
+"""`status` and `tasks …`: how a running server is, what it has to do, and has done."""
 
 from typing import Annotated
 
@@ -58,3 +58,16 @@ def cancel(task_id: TaskId, server: Server = HERE, key: Key = None, as_json: Jso
 
     with Client(server, key) as client:
         show_task(client.cancel(task_id), as_json)
+
+
+def status(server: Server = HERE, key: Key = None, as_json: Json = False) -> None:
+    """Say how a running service is, on all its machines, e.g. hidream status
+
+    Exit code 0: a worker group is ready.
+    """
+    from hidream_server.cli.status import show_status
+    from hidream_server.client import Client
+
+    with Client(server, key) as client:
+        if not show_status(client, as_json):
+            raise typer.Exit(1)

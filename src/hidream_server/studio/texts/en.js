@@ -113,6 +113,8 @@ export default {
   devices: "Devices",
   memory: ({ gib }) => `${gib} GiB held`,
   groups: "Worker groups",
+  machine: "Machine",
+  onHand: "Tasks on hand",
   ready: ({ ready, all }) => `${ready} of ${all} ready`,
   queue: "Queue",
   queueNow: ({ queued, active }) => `${queued} waiting, ${active} in the making`,

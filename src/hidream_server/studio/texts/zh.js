@@ -107,6 +107,8 @@ export default {
   devices: "设备",
   memory: ({ gib }) => `占用 ${gib} GiB`,
   groups: "工作进程组",
+  machine: "机器",
+  onHand: "手上的任务",
   ready: ({ ready, all }) => `${ready} / ${all} 就绪`,
   queue: "队列",
   queueNow: ({ queued, active }) => `等待 ${queued}，生成中 ${active}`,

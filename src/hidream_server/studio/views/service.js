@@ -5,11 +5,13 @@ import { moment, t } from "../i18n.js";
 import { connection } from "../live.js";
 import { health } from "../settings.js";
 import { Chart } from "./chart.js";
+import { Groups } from "./groups.js";
 
 export function Service() {
   const now = health.value;
   return html`<section class="service" aria-label=${t("service")}>
     ${now ? html`<${Facts} now=${now} />` : html`<p class="empty">${t("loading")}</p>`}
+    <${Groups} />
     <${Chart} />
     ${!key.value && html`<p><a href=${address("docs")}>${t("apiDocs")}</a></p>`}
   </section>`;
@@ -19,7 +21,7 @@ function Facts({ now }) {
   const { model, device } = now;
   const layout = now.layout === now.wanted_layout ? now.layout
     : `${now.layout} (${t("wanted", { layout: now.wanted_layout })})`;
-  const memory = device.memory_bytes == null ? ""
+  const memory = device?.memory_bytes == null ? ""
     : ` · ${t("memory", { gib: (device.memory_bytes / 2 ** 30).toFixed(1) })}`;
   const facts = [
     [t("condition"), html`<${State} now=${now} />`],
@@ -27,7 +29,7 @@ function Facts({ now }) {
     [t("queue"), t("queueNow", { queued: now.queue_length, active: now.active_tasks })],
     [t("total"), now.total_tasks],
     [t("layout"), layout],
-    [t("devices"), `${device.type} ${device.ids.join(", ")} · ${device.dtype}${memory}`],
+    [t("devices"), device ? `${device.type} ${device.ids.join(", ")} · ${device.dtype}${memory}` : "–"],
     [t("groups"), t("ready", { ready: now.replicas_ready, all: now.replicas })],
     [t("sampler"), model.sampler],
     [t("executor"), now.executor],

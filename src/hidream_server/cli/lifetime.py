@@ -1,0 +1,106 @@
+"""What the life of every process that works has: a start, signals, housekeeping, an end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncGenerator, Iterator
+
+from hidream_server.cli.members import follow_pace
+from hidream_server.cli.stores import Stores
+from hidream_server.engine.membership import SAY_S, Membership
+from hidream_server.engine.replicas import Replicas
+from hidream_server.errors import HiDreamError
+from hidream_server.logs import end_startup_log, set_up_logs
+from hidream_server.queue.housekeeping import Housekeeper
+from hidream_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: How often the housekeeper looks whether there is something to be done, in seconds.
+_TIDY_S = 5.0
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def hold_signals() -> None:
+    """Let a signal that comes too early wait until there is something to be stopped in order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+
+
+def start_logs(settings: Settings) -> logging.Handler:
+    """Log as the settings say; return the handler of the start's own log."""
+    return set_up_logs(
+        settings.log_dir, settings.log_level, settings.log_file_mb * 2**20, settings.log_format
+    )
+
+
+@contextlib.contextmanager
+def logging_mistakes() -> Iterator[None]:
+    """Let the log know where a mistake of the program's arose: the command line says only what."""
+    try:
+        yield
+    except HiDreamError:
+        raise
+    except Exception:
+        logger.critical("The server ends by a mistake of the program", exc_info=True)
+        raise
+
+
+def stop_on_signals(engine: Replicas, drain_s: float) -> None:
+    """Drain on the first signal; hand everything back at once on the second."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        again = engine.stopping
+        engine.stop(drain_s=0 if again else None)
+        if again:
+            logger.info("Stopping now")
+        else:
+            logger.info(
+                "Stopping: %d running task(s) may finish, within %.0f s; a second signal hands"
+                " them back to the queue now",
+                engine.running,
+                drain_s,
+            )
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+
+@contextlib.asynccontextmanager
+async def kept_in_order(
+    stores: Stores, membership: Membership, engine: Replicas, startup: logging.Handler
+) -> AsyncGenerator[None]:
+    """Keep house, and in touch with other processes, for as long as this lasts."""
+    await asyncio.to_thread(membership.refresh)
+    keeping = [
+        asyncio.create_task(_keep_house(stores.housekeeper)),
+        asyncio.create_task(_keep_in_touch(stores, membership, bool(engine.supervisors))),
+        asyncio.create_task(_follow_startup(engine, startup)),
+    ]
+    try:
+        yield
+    finally:
+        for task in keeping:
+            task.cancel()
+        await asyncio.to_thread(membership.leave)
+
+
+async def _keep_house(housekeeper: Housekeeper) -> None:
+    while True:
+        await asyncio.to_thread(housekeeper.tidy)
+        await asyncio.sleep(_TIDY_S)
+
+
+async def _keep_in_touch(stores: Stores, membership: Membership, has_own: bool) -> None:
+    while True:
+        await asyncio.to_thread(membership.refresh)
+        follow_pace(stores.outlook, membership.members, has_own)
+        await asyncio.sleep(SAY_S)
+
+
+async def _follow_startup(engine: Replicas, startup: logging.Handler) -> None:
+    await engine.wait_ready()
+    end_startup_log(startup)
