@@ -5,8 +5,11 @@ set -eo pipefail
 
 for setup in /usr/local/Ascend/cann/set_env.sh /usr/local/Ascend/ascend-toolkit/set_env.sh; do
     if [ -f "$setup" ]; then
+        # A line of it that finds nothing is no reason not to start.
+        set +e
         # shellcheck source=/dev/null
         source "$setup"
+        set -e
         break
     fi
 done

@@ -85,7 +85,7 @@ class TorchMissingError(ConfigurationError):
 
 
 class DownloadError(HiDreamError):
-    """A checkpoint could not be fetched."""
+    """A published model could not be fetched."""
 
 
 class TracingMissingError(ConfigurationError):

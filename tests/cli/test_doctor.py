@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hidream_server.cli.instance import claim_instance
 from hidream_server.cli.main import app
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices import npu
+from hidream_server.devices.choice import KINDS
+from hidream_server.devices.cuda import CUDA
 from hidream_server.settings import Settings
 from tests.support import edit_json, linked_demo, new_database, rewrite
 
@@ -27,8 +30,9 @@ def doctor(tmp_path: Path) -> Callable[..., Result]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
 
-    def ask(model: Path = DEMO_MODEL_PATH, *more: str, device: str = "cpu") -> Result:
-        arguments = ["doctor", "-m", str(model), "-e", str(DEMO_EXTRA_MODEL_PATH), "-t", device]
+    def ask(model: Path = DEMO_MODEL_PATH, *more: str, device: str | None = "cpu") -> Result:
+        arguments = ["doctor", "-m", str(model), "-e", str(DEMO_EXTRA_MODEL_PATH)]
+        arguments += [] if device is None else ["-t", device]
         arguments += ["--data-dir", str(tmp_path / "var"), "--log-dir", str(tmp_path / "logs")]
         arguments += ["--host", "127.0.0.1", "--port", str(port), *more]
         return CliRunner().invoke(app, arguments)
@@ -63,7 +67,7 @@ def test_the_demo_model_can_be_served(doctor):
     assert "1024x1024, 1024x768, 768x1024, 512x512" in text
     assert "cpu 0 (asked for), float32" in text
     assert "127.0.0.1 port" in text
-    assert "GB free at" in text
+    assert "GiB free at" in text
 
 
 def test_nothing_is_written(doctor, tmp_path):
@@ -164,13 +168,14 @@ def test_all_that_stands_in_the_way_is_found_at_once(doctor, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = problems(doctor(model, "--port", str(port), device="npu"))
-    assert found[:3] == [
+    assert found[0].startswith(f"Port {port} ")
+    assert found[1:4] == [
         f"{model / 'model_index.json'}: is missing",
         f"{model / 'vae' / 'diffusion_pytorch_model.safetensors'}: is missing",
         f"{model / 'tokenizer'}: has no tokenizer:"
         " tokenizer.json or vocab.json and merges.txt is missing",
     ]
-    assert [sentence.split()[0] for sentence in found[3:]] == ["-t", "Port"]
+    assert [sentence.split()[0] for sentence in found[4:]] == ["-t"]
 
 
 def test_a_path_that_does_not_exist_is_named(doctor, tmp_path):
@@ -190,6 +195,62 @@ def test_a_copy_is_not_called_the_demo(doctor, tmp_path):
     result = doctor(linked_demo(tmp_path))
     assert problems(result) == []
     assert "embedded demo" not in result.output
+
+
+def test_the_demo_model_has_ranks_of_its_own_whatever_cards_there_are(doctor, monkeypatch):
+    """A card that would be preferred for another model, and is one only, is not asked for two."""
+    card = replace(CUDA, count=lambda: 1, obstacle=lambda: None)
+    monkeypatch.setitem(KINDS, "cuda", card)
+    result = doctor(DEMO_MODEL_PATH, "-c", "2", device=None)
+    assert "layout:  tp2, on 2 of 2 devices" in result.output
+    assert problems(result) == []
+
+
+def test_a_place_for_pictures_that_cannot_be_used_is_named(doctor, tmp_path):
+    (tmp_path / "file").touch()
+    [problem] = problems(doctor(DEMO_MODEL_PATH, "--results", str(tmp_path / "file" / "x")))
+    assert "choose another --results" in problem
+
+
+def test_what_is_no_database_is_named(doctor, tmp_path):
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "tasks.db").write_bytes(b"no database" * 100)
+    [problem] = problems(doctor())
+    assert "does not answer as it should: file is not a database" in problem
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_database_is_looked_at_and_not_changed(doctor, tmp_path, is_running):
+    (tmp_path / "var").mkdir()
+    database = new_database(tmp_path / "var" / "tasks.db")
+    if is_running:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    else:
+        database.dispose()
+    names = ["tasks.db", "tasks.db-wal"]
+
+    def contents() -> list[bytes | None]:
+        files = (tmp_path / "var" / name for name in names)
+        return [file.read_bytes() if file.exists() else None for file in files]
+
+    before = contents()
+    # What is not yet in the file is seen, too.
+    assert len(problems(doctor())) == is_running
+    assert contents() == before
+    database.dispose()
+
+
+def test_a_model_that_may_not_be_read_is_named(doctor, tmp_path, monkeypatch):
+    # Who runs the tests may be root, who may read anything.
+    def refuse(_path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert problems(doctor(tmp_path / "model")) == [
+        f"{tmp_path / 'model'}: cannot be read: Permission denied"
+    ]
 
 
 # What it would take

@@ -167,6 +167,14 @@ def test_a_hub_that_is_not_reached_is_said_even_if_there_is_a_folder(tmp_path):
     assert "\n" not in sentence
 
 
+def test_what_is_no_address_is_said(tmp_path):
+    assert "http://[::1" in refusal(hidream_download("http://[::1", tmp_path, "full"))
+
+
+def test_llama_alone_is_said_to_be_there(address, tmp_path):
+    assert "hidream download full" in hidream_download(address, tmp_path, "llama").output
+
+
 def test_who_is_offline_by_choice_is_reminded(address, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in refusal(hidream_download(address, tmp_path, "full"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hidream_server.cli.disk import check_folder
 from hidream_server.cli.serving import Serving
+from hidream_server.cli.stores import check_results
 from hidream_server.cli.tls import check_tls
 from hidream_server.devices.choice import DeviceChoice, choose_devices
 from hidream_server.engine.launchers.project import find_project
@@ -19,22 +20,20 @@ from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import Room, check_memory, fits, plan_memory
 from hidream_server.model_directory.choice import choose_model
+from hidream_server.model_directory.description import ModelDescription
 from hidream_server.settings import Settings
-from hidream_server.store.results import require_s3
 from hidream_server.traces.exporting import require_exporter
 
 
 def preconditions(settings: Settings) -> Iterator[Callable[[], object]]:
-    """Yield what must be so whatever the rest is; each raises ConfigurationError if it is not."""
+    """Yield what must be so whatever the model is; each raises ConfigurationError if it is not."""
     yield partial(check_tls, settings)
     if settings.otlp_endpoint is not None:
         yield require_exporter
-    yield partial(require_s3, settings.results)
+    yield partial(check_results, settings)
     if settings.replicas:
         yield require_torch
         yield partial(_project, settings)
-        yield partial(choose_model, settings)
-        yield partial(choose_devices, settings)
     else:
         yield partial(require_shared, settings)
     yield partial(check_folder, settings.data_dir, "--data-dir")
@@ -56,9 +55,13 @@ def check_all(settings: Settings) -> None:
 def decide(settings: Settings) -> Serving:
     """Return what the worker groups of these settings serve; raise ConfigurationError."""
     check_all(settings)
-    project = _project(settings)
     model = choose_model(settings)
-    devices = choose_devices(settings, demo=model.is_demo)
+    return arrange(settings, model, choose_devices(settings, demo=model.is_demo))
+
+
+def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) -> Serving:
+    """Return how a model is served on these devices; raise ConfigurationError if it cannot be."""
+    project = _project(settings)
     room = Room(
         device_bytes=devices.kind.memory(devices.ids),
         dtype_bytes=devices.kind.dtype_bytes,

@@ -4,15 +4,20 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
-from hidream_server.cli.deciding import decide, preconditions
+from hidream_server.cli.deciding import arrange, preconditions
 from hidream_server.cli.disk import free_bytes
 from hidream_server.cli.instance import check_free
 from hidream_server.cli.listener import bind
 from hidream_server.cli.serving import Serving
 from hidream_server.cli.stores import check_database
+from hidream_server.devices.choice import choose_devices
 from hidream_server.errors import ConfigurationError, ModelDirectoryError
+from hidream_server.model_directory.choice import choose_model
 from hidream_server.settings import Settings
+
+T = TypeVar("T")
 
 _GIB = 2**30
 
@@ -42,25 +47,40 @@ class Diagnosis:
         return not self.problems
 
 
+class _Findings:
+    """Collects what stands in the way, each once."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def attempt(self, look: Callable[[], T]) -> T | None:
+        """Return what can be had; None, and a problem, where it cannot."""
+        try:
+            return look()
+        except ConfigurationError as error:
+            self.problems += [one for one in _of(error) if one not in self.problems]
+            return None
+
+
 def diagnose(settings: Settings) -> Diagnosis:
     """Look at everything; nothing is started or written."""
-    problems = list(_problems(settings))
-    serving = None
-    try:
-        serving = decide(settings) if settings.replicas else None
-    except ConfigurationError as error:
-        # One of the preconditions, as a rule, which was found already.
-        problems += [problem for problem in _of(error) if problem not in problems]
-    free = free_bytes(settings.data_dir)
-    return Diagnosis(settings, serving, problems, list(_warnings(settings, serving, free)), free)
-
-
-def _problems(settings: Settings) -> Iterator[Problem]:
+    found = _Findings()
     for check in _checks(settings):
-        try:
-            check()
-        except ConfigurationError as error:
-            yield from _of(error)
+        found.attempt(check)
+    serving = _serving(settings, found) if settings.replicas else None
+    free = free_bytes(settings.data_dir)
+    warnings = list(_warnings(settings, serving, free))
+    return Diagnosis(settings, serving, found.problems, warnings, free)
+
+
+def _serving(settings: Settings, found: _Findings) -> Serving | None:
+    """Decide as far as it goes: a broken model keeps no one from hearing of missing devices."""
+    model = found.attempt(partial(choose_model, settings))
+    demo = model is not None and model.is_demo
+    devices = found.attempt(partial(choose_devices, settings, demo))
+    if model is None or devices is None:
+        return None
+    return found.attempt(partial(arrange, settings, model, devices))
 
 
 def _checks(settings: Settings) -> Iterator[Callable[[], object]]:

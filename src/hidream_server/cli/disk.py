@@ -28,4 +28,5 @@ def free_bytes(folder: Path) -> int:
 def _nearest(folder: Path) -> Path:
     """Return the folder, or that one above it that is there."""
     folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    # Path.exists raises where one may not even look.
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))

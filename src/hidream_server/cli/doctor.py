@@ -30,7 +30,7 @@ def _print(console: Console, diagnosis: Diagnosis) -> None:
         _print_serving(console, diagnosis.serving)
     console.print(f"address: {settings.host} port {settings.port}")
     console.print(
-        f"disk:    {diagnosis.free_bytes / _GB:.1f} GB free at {settings.data_dir.absolute()}"
+        f"disk:    {diagnosis.free_bytes / 2**30:.1f} GiB free at {settings.data_dir.absolute()}"
     )
     for warning in diagnosis.warnings:
         console.print(f"warning: {warning}")

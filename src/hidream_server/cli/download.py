@@ -1,4 +1,4 @@
-"""Fetches checkpoints into folders that the server can serve, and checks what arrived."""
+"""Fetches published models into folders that the server can serve, and checks what arrived."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from hidream_server.cli.disk import check_folder, free_bytes
-from hidream_server.cli.hub import Checkpoint, Hub, RemoteFile
+from hidream_server.cli.hub import Hub, Published, RemoteFile
 from hidream_server.errors import DownloadError, Finding, ModelDirectoryError
 from hidream_server.model_directory.reading import describe
 from hidream_server.model_directory.safetensors_header import UnreadableWeightsError, read_header
@@ -15,21 +15,21 @@ from hidream_server.model_directory.safetensors_header import UnreadableWeightsE
 _GB = 1e9
 
 
-def run_download(chosen: Sequence[Checkpoint], to: Path, hub: Hub, as_json: bool) -> None:
+def run_download(chosen: Sequence[Published], to: Path, hub: Hub, as_json: bool) -> None:
     """Fetch what is not there yet; raise a HiDreamError if then it is not all there and whole."""
     check_folder(to, "--to")
-    plans = {checkpoint: hub.files(checkpoint, to / checkpoint.folder) for checkpoint in chosen}
+    plans = {model: hub.files(model, to / model.folder) for model in chosen}
     _check_room(to, [file for files in plans.values() for file in files])
-    for checkpoint, files in plans.items():
-        _announce(checkpoint, to / checkpoint.folder, files)
-        hub.fetch(checkpoint, to / checkpoint.folder)
+    for model, files in plans.items():
+        _announce(model, to / model.folder, files)
+        hub.fetch(model, to / model.folder)
         _check_arrived(files)
-    models = [to / checkpoint.folder for checkpoint in chosen if checkpoint is not Checkpoint.LLAMA]
-    llama = to / Checkpoint.LLAMA.folder
+    folders = [to / model.folder for model in chosen if model is not Published.LLAMA]
+    llama = to / Published.LLAMA.folder
     if llama.is_dir():
-        for model in models:
-            describe(model, llama)
-    _say(models, llama, as_json)
+        for folder in folders:
+            describe(folder, llama)
+    _say(folders, llama, as_json)
 
 
 def _check_room(to: Path, files: Sequence[RemoteFile]) -> None:
@@ -42,11 +42,11 @@ def _check_room(to: Path, files: Sequence[RemoteFile]) -> None:
         )
 
 
-def _announce(checkpoint: Checkpoint, folder: Path, files: Sequence[RemoteFile]) -> None:
+def _announce(model: Published, folder: Path, files: Sequence[RemoteFile]) -> None:
     missing = [file for file in files if not file.is_here]
     size = sum(file.size for file in missing) / _GB
     typer.echo(
-        f"{checkpoint.repository}: {len(missing)} of {len(files)} files, {size:.2f} GB, to come"
+        f"{model.repository}: {len(missing)} of {len(files)} files, {size:.2f} GB, to come"
         f" into {folder}",
         err=True,
     )
@@ -80,6 +80,8 @@ def _say(models: Sequence[Path], llama: Path, as_json: bool) -> None:
         return
     if not llama.is_dir():
         typer.echo("All is here but the Llama that goes with it: hidream download llama")
+    elif not models:
+        typer.echo(f"{llama}: all is here. What it goes with: hidream download full")
     for model in models:
         typer.echo(f"hidream serve -m {model} -e {llama}")
 

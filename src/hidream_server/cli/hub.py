@@ -1,4 +1,4 @@
-"""The published checkpoints on the hub, and what to fetch of them.
+"""The published published models on the hub, and what to fetch of them.
 
 The transfers are huggingface_hub's: a connection that breaks is taken up where it broke, a process
 that ends goes on next time with the first file that is not whole.
@@ -22,7 +22,7 @@ _WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "LICENSE*", "README.md
 _UNWANTED = ("original/*", "assets/*")
 
 
-class Checkpoint(StrEnum):
+class Published(StrEnum):
     """What can be fetched, by the names of the command line."""
 
     FULL = "full"
@@ -60,29 +60,31 @@ class Hub:
     address: str = HUB
     token: str | None = None
 
-    def files(self, checkpoint: Checkpoint, folder: Path) -> list[RemoteFile]:
+    def files(self, model: Published, folder: Path) -> list[RemoteFile]:
         """Return what is to be in a folder; raise DownloadError if the hub does not say."""
         return [
             RemoteFile(folder / file.filename, file.file_size or 0, not file.will_download)
-            for file in self._ask(checkpoint, folder, dry_run=True)
+            for file in self._ask(model, folder, dry_run=True)
         ]
 
-    def fetch(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def fetch(self, model: Published, folder: Path) -> None:
         """Fetch the files that are not in a folder yet."""
-        self._ask(checkpoint, folder, dry_run=False)
+        self._ask(model, folder, dry_run=False)
         # What a process that was killed had begun, and nobody goes on with.
         for rest in (folder / ".cache").rglob("*.incomplete"):
             rest.unlink()
 
-    def _ask(self, checkpoint: Checkpoint, folder: Path, dry_run: bool) -> "list[DryRunFileInfo]":
+    def _ask(self, model: Published, folder: Path, dry_run: bool) -> "list[DryRunFileInfo]":
         # Slow to import, and needed only here.
         import httpx2
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+        # That which cannot even be read as an address has a class of its own.
+        ways = (httpx2.HTTPError, httpx2.InvalidURL)
         try:
             found = snapshot_download(
-                checkpoint.repository,
+                model.repository,
                 local_dir=folder,
                 allow_patterns=list(_WANTED),
                 ignore_patterns=list(_UNWANTED),
@@ -90,17 +92,17 @@ class Hub:
                 token=self.token,
                 dry_run=dry_run,
             )
-        except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-            raise DownloadError(self._sentence(checkpoint, error.__cause__ or error)) from error
+        except (HfHubHTTPError, *ways, OfflineModeIsEnabled, OSError) as error:
+            raise DownloadError(self._sentence(model, error.__cause__ or error)) from error
         return found if isinstance(found, list) else []
 
-    def _sentence(self, checkpoint: Checkpoint, error: BaseException) -> str:
+    def _sentence(self, model: Published, error: BaseException) -> str:
         """Say what a person can do about it."""
         from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 
-        what = f"{checkpoint.repository} could not be fetched from {self.address}"
+        what = f"{model.repository} could not be fetched from {self.address}"
         if isinstance(error, GatedRepoError):
-            page = f"{self.address}/{checkpoint.repository}"
+            page = f"{self.address}/{model.repository}"
             return f"{what}: accept its licence at {page}, and give --token."
         if isinstance(error, OfflineModeIsEnabled):
             return f"{what}: HF_HUB_OFFLINE is set."

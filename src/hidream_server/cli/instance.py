@@ -41,10 +41,13 @@ def claim_instance(data_dir: Path) -> IO[str]:
 def check_free(data_dir: Path) -> None:
     """Raise AlreadyRunningError if a data directory has an owner."""
     path = data_dir / _PID_FILE
-    if path.exists():
-        with path.open("r+") as file:
+    try:
+        with path.open() as file:
             if not _try_lock(file):
                 raise _taken(data_dir, file)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # None is there; or it is a folder that cannot be used anyway, which others say.
+        return
 
 
 def stop_instance(

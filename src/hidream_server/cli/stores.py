@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hidream_server.cli.disk import check_folder
 from hidream_server.cli.instance import instance_name
 from hidream_server.observer import Observer
 from hidream_server.queue.bounds import Bounds
@@ -26,7 +27,7 @@ from hidream_server.store.database import (
 from hidream_server.store.folder import Folder
 from hidream_server.store.hints import Hints
 from hidream_server.store.keys import KeyStore
-from hidream_server.store.results import Results, open_results
+from hidream_server.store.results import Results, check_bucket, is_bucket, open_results
 from hidream_server.store.tasks import TaskStore
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,15 @@ def check_database(settings: Settings) -> None:
         check_sqlite(_database_file(settings))
     else:
         check_postgresql(settings.database_url)
+
+
+def check_results(settings: Settings) -> None:
+    """Raise ConfigurationError if pictures could not be kept there, as far as a look shows it."""
+    where = settings.results
+    if where is not None and is_bucket(where):
+        check_bucket(where)
+    elif where is not None:
+        check_folder(Path(where), "--results")
 
 
 def _database_file(settings: Settings) -> Path:

@@ -54,7 +54,12 @@ class ShardIndex(msgspec.Struct):
 
 def describe(path: Path, extra_path: Path | None) -> ModelDescription:
     """Return what this directory is; raise ModelDirectoryError with every problem found."""
-    if not any(path.iterdir()):
+    try:
+        is_empty = not any(path.iterdir())
+    except OSError as error:
+        finding = Finding(str(path), f"cannot be read: {error.strerror}")
+        raise ModelDirectoryError([finding]) from error
+    if is_empty:
         raise ModelDirectoryError([Finding(str(path), "is an empty folder: no model is in it")])
     reading = _Reading(path, extra_path)
     reading.read()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -167,7 +168,7 @@ def open_sqlite(path: Path) -> Database:
 def check_sqlite(path: Path) -> None:
     """Raise ConfigurationError if there is a file that could not be opened; change nothing."""
     if path.exists():
-        with _disposed(_sqlite(path)) as engine:
+        with _disposed(_sqlite_as_it_is(path)) as engine, _answering(engine):
             known_version(engine)
 
 
@@ -189,6 +190,13 @@ def _sqlite(path: Path) -> Engine:
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _sqlite_as_it_is(path: Path) -> Engine:
+    """Open a file to be read only, without even the index that a reader would make beside it."""
+    # What a server that runs has not yet moved into the file can be read with its index only.
+    way = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    return create_engine(f"sqlite:///file:{quote(str(path.absolute()))}?{way}&uri=true")
 
 
 def _postgresql(url: str) -> Engine:

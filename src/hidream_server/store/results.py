@@ -35,7 +35,7 @@ def open_results(where: str | None, data_dir: Path, database: Database) -> Resul
     """
     if where is None:
         return in_folder(data_dir)
-    if where.startswith(_S3):
+    if is_bucket(where):
         return _in_bucket(where, database)
     try:
         results = in_folder(Path(where))
@@ -46,15 +46,31 @@ def open_results(where: str | None, data_dir: Path, database: Database) -> Resul
     return results
 
 
-def require_s3(where: str | None) -> None:
-    """Raise ConfigurationError if the s3 extra is needed and not installed."""
-    if where is not None and where.startswith(_S3):
-        try:
-            import obstore  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"--results {where} needs a client for S3: pip install 'hidream-server[s3]'"
-            ) from error
+def require_s3(url: str) -> None:
+    """Raise ConfigurationError if the s3 extra, which a bucket needs, is not installed."""
+    try:
+        import obstore  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"--results {url} needs a client for S3: pip install 'hidream-server[s3]'"
+        ) from error
+
+
+def is_bucket(where: str) -> bool:
+    """Tell whether a place is a bucket; any other is a folder."""
+    return where.startswith(_S3)
+
+
+def check_bucket(url: str) -> None:
+    """Raise ConfigurationError if a bucket cannot be read; write nothing."""
+    require_s3(url)
+    from hidream_server.store.bucket import open_bucket, reason
+
+    try:
+        open_bucket(url.rstrip("/")).get(_OWNER)
+    except ResultsUnavailableError as error:
+        said = reason(error.__cause__ or error)
+        raise ConfigurationError(f"--results {url} cannot be read: {said}") from error
 
 
 def in_folder(folder: Path) -> Results:

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from hidream_server.cli.commands.shared import Json
-from hidream_server.cli.hub import HUB, Checkpoint, Hub
+from hidream_server.cli.hub import HUB, Hub, Published
 from hidream_server.settings import DEFAULT_MODEL_PATH
 
 
 def download(
-    checkpoints: Annotated[
-        list[Checkpoint] | None,
+    models: Annotated[
+        list[Published] | None,
         typer.Argument(
             help="which of them (default: full and llama, all that the server needs)",
             metavar="[full|dev|fast|llama]...",
@@ -38,10 +38,10 @@ def download(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch checkpoints, and go on where it stopped, e.g. hidream download full llama --to /data"""
+    """Fetch published models, e.g. hidream download full llama --to /data"""
     from hidream_server.cli.download import run_download
 
-    chosen = checkpoints or [Checkpoint.FULL, Checkpoint.LLAMA]
+    chosen = models or [Published.FULL, Published.LLAMA]
     run_download(list(dict.fromkeys(chosen)), to, Hub(hub.rstrip("/"), token), as_json)
 
 
