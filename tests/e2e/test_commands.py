@@ -77,6 +77,8 @@ def test_a_service_says_how_it_is(tmp_path, server) -> None:
 
 
 def test_tasks_are_watched_listed_shown_and_cancelled(tmp_path, server) -> None:
+    long = "a long prompt that wants all the room there is in a line of a terminal " * 2
+    server.submit(prompt=long, resolution="512x512", num_inference_steps=3)
     quick = server.submit(prompt="a quick task", resolution="512x512", num_inference_steps=3)
     watched = hidream(tmp_path, "tasks", "watch", quick, server=server)
     assert watched.returncode == 0, watched.stderr

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hidream_server.client import Client
 
@@ -32,7 +32,9 @@ def _summary(health: dict[str, Any]) -> str:
 
 
 def _table(groups: list[dict[str, Any]]) -> Table:
-    table = Table("machine", "model", "devices", "layout", "status", "tasks on hand")
+    # Ids are to be copied: they are never broken, however narrow the terminal.
+    tasks_on_hand = Column("tasks on hand", no_wrap=True, min_width=36)
+    table = Table("machine", "model", "devices", "layout", "status", tasks_on_hand)
     for group in groups:
         wanted = group["wanted_layout"]
         layout = group["layout"] + (f" of {wanted}" if wanted != group["layout"] else "")

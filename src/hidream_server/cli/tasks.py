@@ -5,10 +5,12 @@ import json
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hidream_server.client import Client, TaskNotCompletedError, TaskStatus
 from hidream_server.task import TaskState
+
+_ID_CHARS = 36
 
 
 def list_tasks(client: Client, state: TaskState | None, limit: int, as_json: bool) -> None:
@@ -18,7 +20,9 @@ def list_tasks(client: Client, state: TaskState | None, limit: int, as_json: boo
         for status in found:
             typer.echo(json.dumps(status.answer))
         return
-    table = Table("task", "state", "progress", "prompt")
+    # An id is to be copied: it is never broken, however narrow the terminal.
+    task_id = Column("task", no_wrap=True, min_width=_ID_CHARS)
+    table = Table(task_id, "state", "progress", "prompt")
     for status in found:
         table.add_row(status.task_id, status.state, f"{status.progress} %", _short(status))
     Console(soft_wrap=True, highlight=False, markup=False).print(table)
