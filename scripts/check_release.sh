@@ -20,7 +20,7 @@ pip_install "$ROOT/constraints.txt" "$ROOT"/dist/*.whl
 
 # From here on nothing of the repository is in reach.
 env -u PYTHONPATH venv/bin/hidream --version
-env -u PYTHONPATH venv/bin/hidream doctor
+env -u PYTHONPATH venv/bin/hidream demo-model
 env -u PYTHONPATH venv/bin/hidream generate "a red circle on a white background" -o x.png --size 512x512
 "$PYTHON" - <<'PY'
 from PIL import Image

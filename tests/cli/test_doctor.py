@@ -117,8 +117,20 @@ def test_devices_that_are_not_there_are_named(doctor, monkeypatch, tmp_path):
 
 
 def test_a_device_type_that_torch_cannot_use_here_is_named(doctor):
-    [problem] = problems(doctor(device="npu"))
+    result = doctor(device="npu")
+    [problem] = problems(result)
     assert "torch_npu is not installed" in problem
+    assert "and this machine has no npu" in problem
+    # What can be said of the model is said all the same.
+    assert "variant: Full" in result.output
+
+
+def test_ranks_on_the_cpu_are_a_warning_where_cards_may_have_been_meant(doctor, tmp_path):
+    warning = "warning: Several devices were asked for: these are ranks on the CPU"
+    model = linked_demo(tmp_path)
+    assert warning in doctor(model, "-d", "0,1", device=None).output
+    assert warning not in doctor(model, "-d", "0,1").output
+    assert warning not in doctor(model, device=None).output
 
 
 def test_a_port_in_use_is_named(doctor):

@@ -168,3 +168,11 @@ def test_an_owner_that_goes_while_it_is_being_stopped_is_no_error(tmp_path, owne
 
     monkeypatch.setattr(os, "kill", too_late)
     assert stop_instance(tmp_path, patience_s=10) == process.pid
+
+
+def test_what_is_kept_is_nobody_elses_business(tmp_path):
+    with claim_instance(tmp_path / "made"):
+        assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "there").mkdir(mode=0o750)
+    with claim_instance(tmp_path / "there"):
+        assert (tmp_path / "there").stat().st_mode & 0o777 == 0o750

@@ -139,3 +139,11 @@ def test_an_environment_that_could_not_be_made_is_not_taken_for_one(
         assert done.returncode == 1
         assert "install its venv package" in done.stderr
         assert not (checkout.root / ".venv").exists()
+
+
+def test_an_environment_is_made_without_a_start(checkout: Checkout) -> None:
+    checkout.has_torch("2.13.0")
+    done = checkout.start("--install")
+    assert done.returncode == 0, done.stderr
+    assert "/bin/hidream doctor" in done.stderr
+    assert not [line for line in checkout.done() if line.startswith("hidream ")]

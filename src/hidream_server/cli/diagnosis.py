@@ -15,6 +15,7 @@ from hidream_server.cli.stores import check_database
 from hidream_server.devices.choice import choose_devices
 from hidream_server.errors import ConfigurationError, ModelDirectoryError
 from hidream_server.model_directory.choice import choose_model
+from hidream_server.model_directory.description import ModelDescription
 from hidream_server.settings import Settings
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class Diagnosis:
     """What would be served, if anything, and what is to be said of it."""
 
     settings: Settings
+    #: None where there is none, or it is broken.
+    model: ModelDescription | None
     #: None where it could not be decided.
     serving: Serving | None
     problems: list[Problem]
@@ -67,20 +70,20 @@ def diagnose(settings: Settings) -> Diagnosis:
     found = _Findings()
     for check in _checks(settings):
         found.attempt(check)
-    serving = _serving(settings, found) if settings.replicas else None
+    model, serving = _work(settings, found) if settings.replicas else (None, None)
     free = free_bytes(settings.data_dir)
     warnings = list(_warnings(settings, serving, free))
-    return Diagnosis(settings, serving, found.problems, warnings, free)
+    return Diagnosis(settings, model, serving, found.problems, warnings, free)
 
 
-def _serving(settings: Settings, found: _Findings) -> Serving | None:
+def _work(settings: Settings, found: _Findings) -> tuple[ModelDescription | None, Serving | None]:
     """Decide as far as it goes: a broken model keeps no one from hearing of missing devices."""
     model = found.attempt(partial(choose_model, settings))
     demo = model is not None and model.is_demo
     devices = found.attempt(partial(choose_devices, settings, demo))
     if model is None or devices is None:
-        return None
-    return found.attempt(partial(arrange, settings, model, devices))
+        return model, None
+    return model, found.attempt(partial(arrange, settings, model, devices))
 
 
 def _checks(settings: Settings) -> Iterator[Callable[[], object]]:
@@ -102,6 +105,8 @@ def _warnings(settings: Settings, serving: Serving | None, free: int) -> Iterato
         devices = serving.devices
         yield from devices.kind.complaints(devices.ids)
         yield from devices.kind.doubts(os.environ)
+        if not devices.kind.is_accelerator and len(devices.ids) > 1 and not settings.device_type:
+            yield "Several devices were asked for: these are ranks on the CPU; give cards with -t."
         if devices.kind.is_accelerator and serving.room.device_bytes is None:
             yield "How much memory a device has is not known: whether all fits is not checked."
     if settings.results is None:

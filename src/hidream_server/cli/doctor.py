@@ -9,6 +9,7 @@ from rich.table import Table
 
 from hidream_server.cli.diagnosis import Diagnosis, diagnose
 from hidream_server.cli.serving import Serving
+from hidream_server.model_directory.description import ModelDescription
 from hidream_server.settings import Settings
 
 _GB = 1e9
@@ -26,6 +27,8 @@ def run_doctor(settings: Settings, as_json: bool) -> bool:
 
 def _print(console: Console, diagnosis: Diagnosis) -> None:
     settings = diagnosis.settings
+    if diagnosis.model is not None:
+        _print_model(console, diagnosis.model)
     if diagnosis.serving is not None:
         _print_serving(console, diagnosis.serving)
     console.print(f"address: {settings.host} port {settings.port}")
@@ -43,8 +46,7 @@ def _print(console: Console, diagnosis: Diagnosis) -> None:
     )
 
 
-def _print_serving(console: Console, serving: Serving) -> None:
-    model, devices = serving.model, serving.devices
+def _print_model(console: Console, model: ModelDescription) -> None:
     variant = model.variant
     console.print(f"model:   {model.path}{'  (embedded demo model)' if model.is_demo else ''}")
     console.print(f"llama:   {model.extra_path or model.path}")
@@ -53,6 +55,10 @@ def _print_serving(console: Console, serving: Serving) -> None:
         f" guidance {variant.default_guidance:g})"
     )
     console.print(f"sizes:   {model.allowed_sizes}")
+
+
+def _print_serving(console: Console, serving: Serving) -> None:
+    devices = serving.devices
     console.print(
         f"device:  {devices.kind.name} {','.join(str(i) for i in devices.ids)}"
         f" ({devices.reason}), {devices.kind.dtype}"

@@ -27,7 +27,8 @@ _POLL_S = 0.1
 
 def claim_instance(data_dir: Path) -> IO[str]:
     """Make this process the owner of a data directory for as long as the file is open."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    # Prompts and secrets are nobody else's business.
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (data_dir / _PID_FILE).open("a+")
     if not _try_lock(file):
         with file:

@@ -52,17 +52,18 @@ def _kind(asked: str | None, demo: bool) -> tuple[DeviceKind, str]:
         count = kind.count()
         obstacle = kind.obstacle() if count else None
         if count and obstacle is None:
-            return kind, f"{count} found{passed_over}"
+            found = f"{count} found" if kind.is_accelerator else "no card found"
+            return kind, found + passed_over
         if obstacle is not None:
             passed_over += f"; {count} {kind.name} not used: {obstacle}"
     raise DeviceUnavailableError
 
 
 def _check_present(kind: DeviceKind, ids: tuple[int, ...]) -> None:
-    obstacle = kind.obstacle()
+    obstacle, count = kind.obstacle(), kind.count()
     if obstacle is not None:
-        raise DeviceUnavailableError(f"-t {kind.name} cannot be used: {obstacle}.")
-    count = kind.count()
+        absent_too = "" if count else f"; and this machine has no {kind.name}"
+        raise DeviceUnavailableError(f"-t {kind.name} cannot be used: {obstacle}{absent_too}.")
     absent = [device for device in ids if device >= max(count, kind.sharing)]
     if absent:
         there = f"{count} of type {kind.name}, numbered from 0" if count else f"no {kind.name}"
