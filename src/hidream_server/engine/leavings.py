@@ -1,4 +1,4 @@
-"""What running tasks leave behind: put and dropped beside the loop, patiently where it must be.
+"""Puts and drops what running tasks leave behind: beside the loop, patiently where it must be.
 
 Knows nothing of leases, nor of why something is kept.
 """
@@ -24,7 +24,7 @@ _SETTLE_S = 5.0
 
 
 class Leavings:
-    """Pictures, checkpoints and previews of the tasks of one group."""
+    """One group's way to its tasks' pictures, checkpoints and previews, wherever they are kept."""
 
     def __init__(
         self, results: Results, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep

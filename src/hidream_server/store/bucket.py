@@ -29,7 +29,7 @@ _SHOWN_CHARS = 300
 
 
 @dataclass(slots=True)
-class _Line:
+class _Contact:
     """The way to a store: whether it answers, which is said once, and who may try it."""
 
     where: str
@@ -71,24 +71,24 @@ class _Line:
 class Bucket:
     """One object for each name, under one prefix; see `Blobs`."""
 
-    def __init__(self, store: S3Store, line: _Line, folder: str = "") -> None:
+    def __init__(self, store: S3Store, contact: _Contact, folder: str = "") -> None:
         self._store = store
-        self._line = line
+        self._contact = contact
         self._folder = folder
 
     def within(self, folder: str) -> "Bucket":
         """Return what is kept further down in the same bucket."""
-        return Bucket(self._store, self._line, f"{self._folder}{folder}/")
+        return Bucket(self._store, self._contact, f"{self._folder}{folder}/")
 
     def put(self, name: str, data: bytes) -> None:
         key = self._key(name)
-        with self._line.asking("write"):
+        with self._contact.asking("write"):
             # In one request: of an upload in parts something would stay if it were cut off.
             self._store.put(key, data, use_multipart=False)
 
     def open(self, name: str) -> Blob | None:
         key = self._key(name)
-        with self._line.asking(), suppress(FileNotFoundError):
+        with self._contact.asking(), suppress(FileNotFoundError):
             found = self._store.get(key)
             data, meta = bytes(found.bytes()), found.meta
             at = meta["last_modified"].timestamp()
@@ -101,13 +101,13 @@ class Bucket:
 
     def exists(self, name: str) -> bool:
         key = self._key(name)
-        with self._line.asking(), suppress(FileNotFoundError):
+        with self._contact.asking(), suppress(FileNotFoundError):
             self._store.head(key)
             return True
         return False
 
     def names(self) -> list[str]:
-        with self._line.asking():
+        with self._contact.asking():
             pages = list(self._store.list(self._folder or None))
         start = len(self._folder)
         return sorted(found["path"][start:] for page in pages for found in page)
@@ -115,7 +115,7 @@ class Bucket:
     def drop(self, name: str) -> None:
         key = self._key(name)
         # Some stores say so when there is nothing, most do not.
-        with self._line.asking("write"), suppress(FileNotFoundError):
+        with self._contact.asking("write"), suppress(FileNotFoundError):
             self._store.delete(key)
 
     def drop_unfinished(self) -> None:
@@ -145,7 +145,7 @@ def open_bucket(url: str) -> Bucket:
         )
     except (BaseError, ValueError) as error:
         raise ConfigurationError(f"{url} cannot be used: {reason(error)}") from error
-    return Bucket(store, _Line(url))
+    return Bucket(store, _Contact(url))
 
 
 def _check_endpoints() -> None:

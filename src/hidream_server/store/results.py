@@ -20,7 +20,7 @@ _S3 = "s3://"
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What tasks leave behind."""
+    """The stores of one place: one for each kind of what tasks leave behind."""
 
     pictures: Blobs
     #: By task: what it may go on from. A file that a power cut spoils is only time lost.
