@@ -247,10 +247,19 @@ def test_one_tries_a_store_that_is_away_and_the_others_do_not_wait(bucket: Kept,
     asyncio.run(main())
 
 
-def test_a_bucket_that_is_gone_is_no_picture_that_is_gone(s3: S3):
+def test_a_bucket_that_is_gone_is_no_picture_that_is_gone(s3: S3, caplog):
     blobs = open_bucket("s3://nobodys-bucket")
-    with pytest.raises(ResultsUnavailableError):
-        blobs.put("a", b"x")
+    for ask in (
+        lambda name: blobs.put(name, b"x"),
+        blobs.get,
+        blobs.open,
+        blobs.exists,
+        blobs.drop,
+    ):
+        with pytest.raises(ResultsUnavailableError):
+            ask("a")
+    levels = [record.levelno for record in caplog.records if record.name.endswith("store.bucket")]
+    assert levels == [logging.ERROR]
 
 
 def test_what_is_kept_further_down_is_apart(s3: S3):

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _CONNECT_S, _REQUEST_S = 3, 20
 #: Where the library finds the address of a store that is not Amazon's.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+#: What a store says of a bucket that is missing; the library takes it for a missing object.
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"
 #: So much of what the library says is said on.
 _SHOWN_CHARS = 300
 
@@ -88,7 +90,7 @@ class Bucket:
 
     def open(self, name: str) -> Blob | None:
         key = self._key(name)
-        with self._contact.asking(), suppress(FileNotFoundError):
+        with self._contact.asking(), _if_there():
             found = self._store.get(key)
             data, meta = bytes(found.bytes()), found.meta
             at = meta["last_modified"].timestamp()
@@ -101,8 +103,12 @@ class Bucket:
 
     def exists(self, name: str) -> bool:
         key = self._key(name)
-        with self._contact.asking(), suppress(FileNotFoundError):
-            self._store.head(key)
+        with self._contact.asking(), _if_there():
+            with suppress(FileNotFoundError):
+                self._store.head(key)
+                return True
+            # Of what is missing, object or bucket, only the body of an answer tells.
+            self._store.get(key)
             return True
         return False
 
@@ -115,7 +121,7 @@ class Bucket:
     def drop(self, name: str) -> None:
         key = self._key(name)
         # Some stores say so when there is nothing, most do not.
-        with self._contact.asking("write"), suppress(FileNotFoundError):
+        with self._contact.asking("write"), _if_there():
             self._store.delete(key)
 
     def drop_unfinished(self) -> None:
@@ -123,6 +129,16 @@ class Bucket:
 
     def _key(self, name: str) -> str:
         return self._folder + plain(name)
+
+
+@contextmanager
+def _if_there() -> Iterator[None]:
+    """Pass over that there is no such object; that there is no such bucket is trouble."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _NO_BUCKET in str(error):
+            raise
 
 
 def open_bucket(url: str) -> Bucket:
