@@ -77,13 +77,30 @@ def test_a_bucket_that_cannot_be_written_is_said_in_one_sentence(
     assert "\n" not in str(at.value)
 
 
-@pytest.mark.parametrize("value", ["nonsense", "host:9000", "s3://host", "http://"])
-def test_an_endpoint_that_is_none_is_said_in_one_sentence(
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nonsense",
+        "host:9000",
+        "s3://host",
+        "http://",
+        "http://me:secret@host",
+        "https://secret@host:9000/a",
+        "me:secret@host",
+        "http://host/a@secret",
+        "http://host secret",
+    ],
+)
+def test_an_endpoint_that_is_none_is_said_in_one_sentence_without_its_secrets(
     value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", value)
-    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL is no http or https address"):
+    with pytest.raises(
+        ConfigurationError, match="AWS_ENDPOINT_URL is no http or https address"
+    ) as error:
         open_results("s3://bucket", tmp_path, database)
+    assert value not in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 def test_without_the_extra_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch):

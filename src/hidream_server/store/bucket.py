@@ -165,11 +165,17 @@ def open_bucket(url: str) -> Bucket:
 
 
 def _check_endpoints() -> None:
-    """Refuse an address with which the library would end the process."""
+    """Refuse an address with which the library would end the process, or that has a secret in it.
+
+    What it is is not said: it would be in the log.
+    """
     for name in _ENDPOINTS:
         value = os.environ.get(name)
-        if value and not re.match(r"https?://[^/\s]+", value):
-            raise ConfigurationError(f"{name} is no http or https address: {value}")
+        if value and not re.fullmatch(r"https?://[^/\s@]+(/[^\s@]*)?", value):
+            raise ConfigurationError(
+                f"{name} is no http or https address, or there is an @ in it: who asks is said by"
+                " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
 
 
 def reason(error: BaseException) -> str:
