@@ -80,6 +80,21 @@ def test_putting_again_replaces_the_whole(blobs: Blobs):
     assert list(blobs.names()) == ["a"]
 
 
+def test_what_is_new_takes_no_place(kept: Kept):
+    names = [f"{n}" for n in range(20)]
+
+    def put(blobs: Blobs, mine: bytes) -> list[bytes | None]:
+        for name in names:
+            blobs.put_new(name, mine)
+        return [kept.other.get(name) for name in names]
+
+    with ThreadPoolExecutor(2) as pool:
+        seen = list(pool.map(put, (kept.blobs, kept.other), (b"one", b"other")))
+    assert seen[0] == seen[1]
+    assert set(seen[0]) <= {b"one", b"other"}
+    assert sorted(kept.blobs.names()) == sorted(names)
+
+
 def test_what_is_not_there_is_none(blobs: Blobs):
     blobs.put("b", b"x")
     assert blobs.get("a") is None
@@ -118,6 +133,7 @@ def test_no_name_leads_elsewhere(blobs: Blobs, name: str):
         blobs.exists,
         blobs.drop,
         lambda name: blobs.put(name, b"x"),
+        lambda name: blobs.put_new(name, b"x"),
     ):
         with pytest.raises(ValueError, match="is no name"):
             verb(name)
@@ -251,6 +267,7 @@ def test_a_bucket_that_is_gone_is_no_picture_that_is_gone(s3: S3, caplog):
     blobs = open_bucket("s3://nobodys-bucket")
     for ask in (
         lambda name: blobs.put(name, b"x"),
+        lambda name: blobs.put_new(name, b"x"),
         blobs.get,
         blobs.open,
         blobs.exists,

@@ -8,8 +8,11 @@ import pytest
 
 from hidream_server.errors import ConfigurationError
 from hidream_server.settings import load_settings
+from hidream_server.store.blobs import Blobs
+from hidream_server.store.bucket import Bucket
 from hidream_server.store.database import Database
-from hidream_server.store.results import open_results, require_s3
+from hidream_server.store.folder import Folder
+from hidream_server.store.results import Results, open_results, require_s3
 from tests.s3 import S3
 from tests.support import new_database
 
@@ -54,6 +57,27 @@ def test_a_place_of_another_database_is_refused(place: str, tmp_path: Path, data
             open_results(place, tmp_path, stranger)
     stranger.dispose()
     assert open_results(place, tmp_path, database).pictures.get("a") == b"picture"
+
+
+def test_of_two_databases_that_come_at_once_one_is_refused(
+    place: str, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    store = Bucket if place.startswith("s3://") else Folder
+    stranger, really_get = new_database(tmp_path / "others.db"), store.get
+    others: list[Results] = []
+
+    def get(blobs: Blobs, name: str) -> bytes | None:
+        found = really_get(blobs, name)
+        if not others:
+            monkeypatch.setattr(store, "get", really_get)
+            others.append(open_results(place, tmp_path, stranger))
+        return found
+
+    monkeypatch.setattr(store, "get", get)
+    with pytest.raises(ConfigurationError, match="belongs to another task database"):
+        open_results(place, tmp_path, database)
+    assert len(others) == 1
+    stranger.dispose()
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(

@@ -34,6 +34,12 @@ class Blobs(Protocol):
     def put(self, name: str, data: bytes) -> None:
         """Keep bytes in place of what is there: whole or not at all, for good on return."""
 
+    def put_new(self, name: str, data: bytes) -> None:
+        """Keep bytes where there is nothing yet; of several who do so at once one succeeds.
+
+        Nobody is told which: whoever reads afterwards knows.
+        """
+
     def open(self, name: str) -> Blob | None:
         """Return what is kept under a name, to be sent; None if there is nothing."""
 

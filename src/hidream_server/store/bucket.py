@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from hidream_server.errors import ConfigurationError, ResultsUnavailableError
@@ -87,6 +87,11 @@ class Bucket:
         with self._contact.asking("write"):
             # In one request: of an upload in parts something would stay if it were cut off.
             self._store.put(key, data, use_multipart=False)
+
+    def put_new(self, name: str, data: bytes) -> None:
+        key = self._key(name)
+        with self._contact.asking("write"), suppress(AlreadyExistsError):
+            self._store.put(key, data, use_multipart=False, mode="create")
 
     def open(self, name: str) -> Blob | None:
         key = self._key(name)

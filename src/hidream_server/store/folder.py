@@ -1,5 +1,6 @@
 """Bytes under names as files in one folder, on a disk of this machine or one that many share."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from hidream_server.store.blobs import Blob, plain
@@ -17,6 +18,10 @@ class Folder:
 
     def put(self, name: str, data: bytes) -> None:
         write_whole(self._path(name), data, self._durable)
+
+    def put_new(self, name: str, data: bytes) -> None:
+        with suppress(FileExistsError):
+            write_whole(self._path(name), data, self._durable, new=True)
 
     def open(self, name: str) -> Blob | None:
         path = self._path(name)
