@@ -286,3 +286,11 @@ def test_what_is_kept_further_down_is_apart(s3: S3):
     other.put("a", b"2")
     assert (one.get("a"), other.get("a")) == (b"1", b"2")
     assert list(one.names()) == ["a"]
+
+
+def test_objects_under_no_plain_name_are_passed_over(s3: S3):
+    url = s3.new_bucket()
+    blobs = open_bucket(url).within("checkpoints")
+    open_bucket(url + "/checkpoints/folder").put("a", b"x")
+    open_bucket(url).within("checkpoints").put("a", b"x")
+    assert list(blobs.names()) == ["a"]

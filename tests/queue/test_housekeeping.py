@@ -1,5 +1,6 @@
 """Nothing is lost, overrun or left behind: what the housekeeper does, with a clock set by hand."""
 
+import os
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ from hidream_server.store.tables import deliveries
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.support import Clock, new_database, new_queue, params, submit
+
+#: A task that never was.
+STRANGER = "3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11"
 
 
 @pytest.fixture
@@ -202,7 +206,7 @@ def test_files_that_no_task_owns_are_swept(house):
         picture_name(running.id, 0, 0),
         picture_name(handed_back.id, 1, 0),
         picture_name(cancelled.id, 1, 0),
-        picture_name("3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11", 1, 0),
+        picture_name(STRANGER, 1, 0),
     ]
     for name in (*mine[1:], *strays):
         house.pictures.put(name, b"x")
@@ -216,10 +220,25 @@ def test_files_that_no_task_owns_are_swept(house):
     assert house.previews.names() == [preview_key(task_id, 0) for task_id in still_open]
 
 
-def test_what_is_no_picture_is_left_alone(house):
-    house.pictures.put("notes.txt", b"x")
+def test_what_others_have_left_is_left_alone_and_keeps_nothing_from_being_swept(house, tmp_path):
+    strays = {
+        "pictures": picture_name(STRANGER, 1, 0),
+        "checkpoints": STRANGER,
+        "previews": preview_key(STRANGER, 0),
+    }
+    strange = ["notes.txt", ".nfs000001", "a_1", "模型", f"{STRANGER}.old"]
+    for kind, stray in strays.items():
+        for name in (stray, *strange):
+            (tmp_path / kind / name).write_bytes(b"x")
+        for name in (".folder.part", STRANGER.replace("3", "4"), f"{STRANGER}_9"):
+            (tmp_path / kind / name).mkdir()
+            os.utime(tmp_path / kind / name, (0, 0))
     house.keeper().sweep()
-    assert house.pictures.names() == ["notes.txt"]
+    for kind, stray in strays.items():
+        left = os.listdir(tmp_path / kind)
+        assert stray not in left
+        assert set(strange) < set(left)
+        assert len(left) == len(strange) + 3
 
 
 class Meanwhile:

@@ -1,4 +1,4 @@
-"""Names of pictures and previews, which cannot be mistaken."""
+"""Names of pictures, previews and checkpoints, which cannot be mistaken."""
 
 import uuid
 
@@ -11,6 +11,7 @@ from hidream_server.store.pictures import (
     picture_name,
     preview_key,
     task_of,
+    task_of_checkpoint,
     task_of_preview,
 )
 
@@ -54,5 +55,12 @@ def test_what_is_no_picture_name_has_no_task(name):
     assert attempt_of(name) is None
 
 
-def test_the_name_of_a_preview_tells_its_task():
+def test_the_names_of_previews_and_checkpoints_tell_their_task():
     assert task_of_preview(preview_key(TASK, 3)) == TASK
+    assert task_of_checkpoint(TASK) == TASK
+
+
+@pytest.mark.parametrize("name", ["", "notes.txt", f".{TASK}", f"{TASK}/0", f"{TASK}_0_0.png", "_"])
+def test_what_is_neither_has_no_task(name):
+    assert task_of_preview(name) is None
+    assert task_of_checkpoint(name) is None

@@ -17,7 +17,12 @@ from hidream_server.store.blobs import Blobs
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import attempt_of, task_of, task_of_preview
+from hidream_server.store.pictures import (
+    attempt_of,
+    task_of,
+    task_of_checkpoint,
+    task_of_preview,
+)
 from hidream_server.store.results import Results
 from hidream_server.store.retention import EndedTasks, Excess
 from hidream_server.task import Task, TaskState
@@ -131,7 +136,7 @@ class Housekeeper:
         count = sum(
             (
                 self._sweep(results.pictures, task_of, _owns),
-                self._sweep(results.checkpoints, str, _is_open),
+                self._sweep(results.checkpoints, task_of_checkpoint, _is_open),
                 self._sweep(results.previews, task_of_preview, _is_open),
             )
         )

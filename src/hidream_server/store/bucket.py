@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from hidream_server.errors import ConfigurationError, ResultsUnavailableError
-from hidream_server.store.blobs import Blob, plain
+from hidream_server.store.blobs import Blob, is_plain, plain
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,8 @@ class Bucket:
         with self._contact.asking():
             pages = list(self._store.list(self._folder or None))
         start = len(self._folder)
-        return sorted(found["path"][start:] for page in pages for found in page)
+        names = (found["path"][start:] for page in pages for found in page)
+        return sorted(name for name in names if is_plain(name))
 
     def drop(self, name: str) -> None:
         key = self._key(name)

@@ -36,18 +36,13 @@ def write_whole(path: Path, data: bytes, durable: bool = False, new: bool = Fals
         _sync_names(path.parent)
 
 
-def is_unfinished(path: Path) -> bool:
-    """Tell whether a file is not yet what it will be, by its name."""
-    return path.name.startswith(".") and path.suffix == ".part"
-
-
 def drop_unfinished(folder: Path) -> None:
     """Delete what processes that were killed had begun to write; what is young may be in use."""
     oldest = time.time() - _GIVEN_UP_S
-    for path in filter(is_unfinished, folder.iterdir()):
+    for path in folder.glob(".*.part"):
         # Others may be about the same, or have just finished it.
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime < oldest:
+            if path.is_file() and path.stat().st_mtime < oldest:
                 path.unlink()
 
 
