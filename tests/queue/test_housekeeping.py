@@ -160,11 +160,13 @@ def test_rows_go_when_they_are_old_but_never_before_their_pictures(house):
     house.queue.fail((failed.id, 1), "no")
     [waiting] = submit(house.queue, [params()])
     house.clock.now += 100
-    house.keeper(tasks_s=50).retire()
+    house.keeper(tasks_s=50).forget()
     assert house.queue.get(failed.id) is None
     assert kept(house, task)
     assert house.queue.get(waiting.id) == waiting
-    house.keeper(tasks_s=50, pictures_s=50).retire()
+    keeper = house.keeper(tasks_s=50, pictures_s=50)
+    keeper.retire()
+    keeper.forget()
     assert house.queue.get(task.id) is None
     assert house.pictures.names() == []
 
@@ -182,10 +184,10 @@ def test_files_and_batches_that_are_old_are_forgotten_too(house):
             created_at=at,
         )
         house.batches.add(batch)
-    house.keeper().retire()
+    house.keeper().forget()
     assert house.files.find("old") is not None
     assert house.batches.find("old") is not None
-    house.keeper(tasks_s=50).retire()
+    house.keeper(tasks_s=50).forget()
     assert (house.files.find("old"), house.batches.find("old")) == (None, None)
     assert house.files.find("new") is not None
     assert house.batches.find("new") is not None
@@ -239,6 +241,20 @@ def test_what_others_have_left_is_left_alone_and_keeps_nothing_from_being_swept(
         assert stray not in left
         assert set(strange) < set(left)
         assert len(left) == len(strange) + 3
+
+
+class Ending:
+    """Wraps a store: once something has been dropped there, something else happens."""
+
+    def __init__(self, blobs: Blobs, happens: Callable[[], object]) -> None:
+        self._blobs, self._happens = blobs, happens
+
+    def __getattr__(self, verb: str) -> object:
+        return getattr(self._blobs, verb)
+
+    def drop(self, name: str) -> None:
+        self._blobs.drop(name)
+        self._happens()
 
 
 class Meanwhile:
@@ -308,7 +324,7 @@ def test_several_servers_may_keep_one_house_at_once(house):
     for task in old:
         house.pictures.put(picture_name(task.id, 9, 0), b"stray")
     keepers = [house.keeper(pictures_s=50, pictures_bytes=1e9, tasks_s=10) for _ in range(4)]
-    for duty in ("retire", "sweep"):
+    for duty in ("retire", "forget", "sweep"):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda keeper, duty=duty: getattr(keeper, duty)(), keepers))
     assert house.pictures.names() == list(new.pictures)
@@ -357,10 +373,10 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_was_not_is_kept(house
             return connection.scalar(select(func.count()).select_from(deliveries))
 
     house.clock.now += HISTORY_S
-    house.keeper().retire()
+    house.keeper().forget()
     assert count() == 2
     house.clock.now += 1
-    house.keeper().retire()
+    house.keeper().forget()
     assert count() == 1
     assert outbox.claim(house.clock.now, 30.0) is not None
 
@@ -372,20 +388,37 @@ def test_each_duty_is_done_when_it_is_time_whatever_becomes_of_the_others(house,
         done.append("retire")
         raise OSError("the folder cannot be read")
 
-    monkeypatch.setattr(Housekeeper, "free_lapsed", lambda self: done.append("free"))
     monkeypatch.setattr(Housekeeper, "retire", failing)
+    monkeypatch.setattr(Housekeeper, "forget", lambda self: done.append("forget"))
     monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
     keeper = house.keeper()
     for seconds, expected in (
-        (0, ["free", "retire", "sweep"]),
-        (5, ["free"]),
-        (56, ["free", "retire"]),
-        (3600, ["free", "retire", "sweep"]),
+        (0, ["retire", "forget", "sweep"]),
+        (5, []),
+        (56, ["retire", "forget"]),
+        (3600, ["retire", "forget", "sweep"]),
     ):
         house.clock.now += seconds
         done.clear()
         keeper.tidy()
         assert done == expected
+
+
+def test_while_pictures_cannot_be_reached_all_else_is_kept_in_order(house, monkeypatch):
+    done: list[str] = []
+
+    def away(*_: object) -> None:
+        done.append("retire")
+        raise ResultsUnavailableError
+
+    monkeypatch.setattr(Housekeeper, "retire", away)
+    monkeypatch.setattr(Housekeeper, "forget", lambda self: done.append("forget"))
+    monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
+    keeper = house.keeper()
+    for _ in range(2):
+        keeper.tidy()
+        house.clock.now += 5
+    assert done == ["retire", "forget", "sweep"]
 
 
 def test_without_a_database_duties_wait_for_it(house, monkeypatch):
@@ -394,13 +427,39 @@ def test_without_a_database_duties_wait_for_it(house, monkeypatch):
     def away(self: Housekeeper) -> None:
         raise StoreUnavailableError
 
-    monkeypatch.setattr(Housekeeper, "retire", lambda self: done.append("retire"))
+    monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
+    away_now = [True]
+
+    def retire(self: Housekeeper) -> None:
+        done.append("retire")
+        if away_now[0]:
+            raise StoreUnavailableError
+
     monkeypatch.setattr(Housekeeper, "free_lapsed", away)
+    monkeypatch.setattr(Housekeeper, "retire", retire)
     keeper = house.keeper()
-    keeper.tidy()
-    assert done == []
-    monkeypatch.setattr(Housekeeper, "free_lapsed", lambda self: None)
-    keeper._every_s = {keeper.free_lapsed: 0.0, keeper.retire: 60.0}
-    keeper._done_at = dict.fromkeys(keeper._every_s, -1e9)
+    keeper.watch()
     keeper.tidy()
     assert done == ["retire"]
+    away_now[0] = False
+    keeper.tidy()
+    assert done == ["retire", "retire", "sweep"]
+
+
+def test_whoever_ends_does_not_wait_until_all_is_swept(house):
+    for _ in range(3):
+        completed(house)
+    strays = [picture_name(str(uuid.uuid4()), 1, 0) for _ in range(3)]
+    for name in strays:
+        house.pictures.put(name, b"x")
+    house.clock.now += 100
+    for duty in ("retire", "sweep"):
+        keeper = house.keeper(pictures_s=50)
+        keeper._results = replace(keeper._results, pictures=Ending(house.pictures, keeper.stop))
+        before = len(house.pictures.names())
+        getattr(keeper, duty)()
+        assert len(house.pictures.names()) == before - 1
+        keeper.tidy()
+        assert len(house.pictures.names()) == before - 1
+    house.keeper(pictures_s=50).sweep()
+    assert house.pictures.names() == []
