@@ -117,6 +117,15 @@ def test_while_the_store_is_away_pictures_are_asked_for_later_and_all_else_goes_
     assert client.get("/health").status_code == 200
 
 
+def test_a_task_is_deleted_whose_picture_cannot_be(client, task, monkeypatch):
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Folder, "drop", read_only)
+    assert client.delete(f"/tasks/{task.id}").status_code == 204
+    assert client.get(f"/status/{task.id}").status_code == 404
+
+
 @pytest.mark.usefixtures("away")
 def test_a_task_is_deleted_while_the_store_is_away(client, task):
     assert client.delete(f"/tasks/{task.id}").status_code == 204

@@ -151,22 +151,23 @@ def test_a_picture_that_cannot_be_written_is_the_disks_fault(stage, listener, mo
 class Away(Folder):
     """A folder that can be away, as an object store can."""
 
-    away = True
+    away: Exception | None = ResultsUnavailableError()
 
     def put(self, name: str, data: bytes) -> None:
-        if self.away:
-            raise ResultsUnavailableError
+        self._require()
         super().put(name, data)
 
     def get(self, name: str) -> bytes | None:
-        if self.away:
-            raise ResultsUnavailableError
+        self._require()
         return super().get(name)
 
     def drop(self, name: str) -> None:
-        if self.away:
-            raise ResultsUnavailableError
+        self._require()
         super().drop(name)
+
+    def _require(self) -> None:
+        if self.away is not None:
+            raise self.away
 
 
 class Slow(Folder):
@@ -213,7 +214,8 @@ def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on
         await running.record(StepDone(task_id=other.id, attempt=1, steps_done=len(pauses)))
         await running.beat()
         assert queue.reap() == 0
-        away.away = sum(pauses) < 3 * LEASE_S
+        if sum(pauses) >= 3 * LEASE_S:
+            away.away = None
 
     running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task), end_of(task)))
@@ -232,7 +234,7 @@ def test_the_ranks_have_nothing_to_do_for_a_task_whose_picture_waits(stage, away
 
     async def sleep(_seconds: float) -> None:
         painting.append((running.painting, len(running)))
-        away.away = False
+        away.away = None
 
     running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task), end_of(task)))
@@ -248,7 +250,7 @@ def test_a_task_that_is_cancelled_waits_for_its_store_no_longer(stage, away):
         pauses.append(seconds)
         queue.cancel(task.id)
         running.drop(task.id)
-        away.away = False
+        away.away = None
 
     running._leavings.sleep = sleep
     uvloop.run(recorded(running, image_of(task), end_of(task)))
@@ -268,25 +270,41 @@ def test_a_failed_task_does_not_wait_for_a_picture_of_its_own(stage, away):
     assert queue.get(task.id).error == "out of memory"
 
 
-def test_neither_checkpoints_nor_previews_that_cannot_be_kept_cost_a_task(stage, away):
+@pytest.mark.parametrize("error", [ResultsUnavailableError(), OSError(30, "Read-only file system")])
+def test_neither_checkpoints_nor_previews_that_cannot_be_kept_cost_a_task(stage, away, error):
     running, (task, _), queue, _ = stage
+    away.away = error
     who = {"task_id": task.id, "attempt": 1}
     events = [Checkpoint(**who, data=b"c"), Preview(**who, image_index=0, data=b"p")]
     uvloop.run(recorded(running, *events))
-    away.away = False
+    away.away = None
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert queue.get(task.id).state is TaskState.COMPLETED
 
 
-def test_a_task_whose_checkpoint_cannot_be_read_begins_anew(stage, away):
+@pytest.mark.parametrize("error", [ResultsUnavailableError(), OSError(116, "Stale file handle")])
+def test_a_task_whose_checkpoint_cannot_be_read_begins_anew(stage, away, error):
     running, (task, _), *_ = stage
+    away.away = error
     assert running.checkpoint_of(replace(task, attempt=2)) is None
-    away.away = False
+    away.away = None
     away.put(task.id, b"checkpoint")
     assert running.checkpoint_of(replace(task, attempt=2)) == b"checkpoint"
     assert running.checkpoint_of(replace(task, attempt=3, crashes=2)) is None
     # What is there is not of this task: it has never run.
     assert running.checkpoint_of(task) is None
+
+
+@pytest.mark.parametrize("error", [ResultsUnavailableError(), OSError(5, "Input/output error")])
+def test_what_cannot_be_dropped_costs_nothing(stage, away, error):
+    running, (task, _), queue, _ = stage
+    away.away = None
+    uvloop.run(recorded(running, Checkpoint(task_id=task.id, attempt=1, data=b"c")))
+    away.away = error
+    uvloop.run(recorded(running, TaskFailed(task_id=task.id, attempt=1, reason="too odd")))
+    uvloop.run(running.beat())
+    assert queue.get(task.id).error == "too odd"
+    assert len(away.names()) == 1
 
 
 def test_of_checkpoints_that_come_faster_than_they_are_written_the_latest_is(stage, slow):

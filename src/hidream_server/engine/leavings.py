@@ -78,8 +78,7 @@ class Leavings:
         try:
             await asyncio.to_thread(blobs.put, key, data)
         except (OSError, ResultsUnavailableError) as error:
-            said = error.strerror if isinstance(error, OSError) else str(error)
-            logger.warning("A file of the task could not be written: %s", said)
+            logger.warning("A file of the task could not be written: %s", _said(error))
             return False
         return True
 
@@ -89,8 +88,8 @@ class Leavings:
             return None
         try:
             return self.results.checkpoints.get(task.id)
-        except ResultsUnavailableError:
-            logger.warning("Its checkpoint cannot be read now: the task begins anew")
+        except (OSError, ResultsUnavailableError) as error:
+            logger.warning("The task begins anew, its checkpoint cannot be read: %s", _said(error))
             return None
 
     def drop_checkpoint(self, task_id: str) -> None:
@@ -106,8 +105,12 @@ class Leavings:
     def _drop(self, task_id: str, blobs: Blobs, keys: Sequence[str]) -> None:
         async def drop() -> None:
             # What cannot be dropped now is swept later.
-            with suppress(ResultsUnavailableError):
+            with suppress(OSError, ResultsUnavailableError):
                 for key in keys:
                     await asyncio.to_thread(blobs.drop, key)
 
         self.add(task_id, drop)
+
+
+def _said(error: OSError | ResultsUnavailableError) -> str | None:
+    return error.strerror if isinstance(error, OSError) else str(error)
