@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,11 @@ async def recorded(running: RunningTasks, *events: TaskEvent) -> None:
     for event in events:
         await running.record(event)
     await running.settle()
+
+
+def read(running: RunningTasks, task: Task) -> bytes | None:
+    """Return what an attempt would go on from."""
+    return uvloop.run(running.checkpoint_of(task))
 
 
 def image_of(task: Task) -> ImageDone:
@@ -286,13 +292,13 @@ def test_neither_checkpoints_nor_previews_that_cannot_be_kept_cost_a_task(stage,
 def test_a_task_whose_checkpoint_cannot_be_read_begins_anew(stage, away, error):
     running, (task, _), *_ = stage
     away.away = error
-    assert running.checkpoint_of(replace(task, attempt=2)) is None
+    assert read(running, replace(task, attempt=2)) is None
     away.away = None
     away.put(task.id, b"checkpoint")
-    assert running.checkpoint_of(replace(task, attempt=2)) == b"checkpoint"
-    assert running.checkpoint_of(replace(task, attempt=3, crashes=2)) is None
+    assert read(running, replace(task, attempt=2)) == b"checkpoint"
+    assert read(running, replace(task, attempt=3, crashes=2)) is None
     # What is there is not of this task: it has never run.
-    assert running.checkpoint_of(task) is None
+    assert read(running, task) is None
 
 
 @pytest.mark.parametrize("error", [ResultsUnavailableError(), OSError(5, "Input/output error")])
@@ -337,6 +343,29 @@ def test_a_checkpoint_that_is_being_written_when_its_task_ends_does_not_stay(sta
     assert slow.names() == []
 
 
+def test_leases_are_renewed_while_a_store_does_not_answer_to_many(stage, slow):
+    running, (task, other), queue, clock = stage
+
+    async def main() -> None:
+        # As many threads as there are on a small machine, or fewer.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        for claim in (task, other):
+            await running.record(Checkpoint(task_id=claim.id, attempt=1, data=b"hangs"))
+        await running.record(StepDone(task_id=task.id, attempt=1, steps_done=7))
+        while not slow.began.is_set():
+            await asyncio.sleep(0)
+        clock.now += LEASE_S - 1
+        try:
+            async with asyncio.timeout(20):
+                await running.beat()
+        finally:
+            slow.may_go_on.set()
+        await running.settle()
+
+    uvloop.run(main())
+    assert queue.get(task.id).steps_done == 7
+
+
 def test_a_mistake_in_a_write_is_not_passed_over(stage, monkeypatch):
     running, (task, _), *_ = stage
 
@@ -344,6 +373,7 @@ def test_a_mistake_in_a_write_is_not_passed_over(stage, monkeypatch):
         raise RuntimeError("a mistake")
 
     monkeypatch.setattr(Folder, "put", mistaken)
-    uvloop.run(recorded(running, image_of(task)))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        uvloop.run(recorded(running, image_of(task)))
     with pytest.raises(RuntimeError, match="a mistake"):
         uvloop.run(running.beat())

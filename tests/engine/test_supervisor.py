@@ -1,6 +1,7 @@
 """The supervisor against ranks that misbehave: nothing is lost, nothing waits for ever."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.folder import Folder
 from hidream_server.store.results import in_folder
+from hidream_server.store.statements import Claim
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.engine.fake_ranks import (
@@ -623,6 +625,55 @@ def test_a_task_goes_on_from_its_checkpoint_until_that_may_be_what_is_wrong(
         assert given == [None, b"step 1", None]
 
     play(scenario, FakeLauncher(saves))
+
+
+def test_leases_are_renewed_while_a_checkpoint_is_read(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for period in ("running_tasks._RENEWAL_S", "supervisor._POLL_S"):
+        monkeypatch.setattr(f"hidream_server.engine.{period}", 0.01)
+    renewed, waited = threading.Event(), []
+    really_beat = TaskQueue.beat
+
+    def slow(*_: object) -> None:
+        renewed.clear()
+        waited.append(renewed.wait(5))
+
+    def beat(*arguments: object) -> set[Claim]:
+        renewed.set()
+        return really_beat(*arguments)
+
+    monkeypatch.setattr(Folder, "get", slow)
+    monkeypatch.setattr(TaskQueue, "beat", beat)
+
+    async def scenario(stage: Stage) -> None:
+        await stage.until(stage.submit(), TaskState.COMPLETED)
+
+    play(scenario, FakeLauncher(dies_in_task, well_behaved))
+    assert waited == [True]
+
+
+def test_a_mistake_in_the_last_writes_is_not_passed_over(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_fail = threading.Event(), threading.Event()
+
+    def mistaken(*_: object) -> None:
+        began.set()
+        assert may_fail.wait(10)
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Folder, "put", mistaken)
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        assert await asyncio.to_thread(began.wait, 10)
+        stage.supervisor.stop(0)
+        await stage.until(task_id, TaskState.QUEUED)
+        may_fail.set()
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        play(scenario, FakeLauncher())
 
 
 def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:

@@ -6,7 +6,10 @@ Knows nothing of leases, nor of why something is kept.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from hidream_server.engine.writer import Write, Writer
 from hidream_server.errors import ResultsUnavailableError
@@ -15,10 +18,15 @@ from hidream_server.store.pictures import preview_key
 from hidream_server.store.results import Results
 from hidream_server.task import Task
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 logger = logging.getLogger(__name__)
 
 #: How long a picture waits that cannot be kept now: doubles from the first to the last.
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 8.0
+#: So many calls to the stores at once.
+_THREADS = 4
 #: How long whoever ends waits for what is yet to be written.
 _SETTLE_S = 5.0
 
@@ -32,6 +40,8 @@ class Leavings:
         self.results = results
         self.sleep = sleep
         self._writer = Writer()
+        # Of its own: a store that does not answer holds up no write to the database.
+        self._threads = ThreadPoolExecutor(_THREADS, "leavings")
 
     def listen(self, idle: Callable[[], object]) -> None:
         """Call `idle`, in the event loop, when all that was to be done of a task is done."""
@@ -49,6 +59,15 @@ class Leavings:
         """Wait until everything is done, but not for long."""
         await self._writer.settle(_SETTLE_S)
 
+    def close(self) -> None:
+        """Begin nothing more; what is being written comes to its end."""
+        self._writer.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _call(self, verb: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        call = partial(verb, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
     async def keep_picture(self, name: str, data: bytes, still: Callable[[], bool]) -> bool:
         """Keep a picture as soon as that is possible; False if it is `still` wanted no longer.
 
@@ -57,7 +76,7 @@ class Leavings:
         pause = _FIRST_PAUSE_S
         while still():
             try:
-                await asyncio.to_thread(self.results.pictures.put, name, data)
+                await self._call(self.results.pictures.put, name, data)
             except ResultsUnavailableError as error:
                 logger.warning("The picture is tried again in %g s: %s", pause, error)
                 await self.sleep(pause)
@@ -76,18 +95,18 @@ class Leavings:
 
     async def _keep(self, blobs: Blobs, key: str, data: bytes) -> bool:
         try:
-            await asyncio.to_thread(blobs.put, key, data)
+            await self._call(blobs.put, key, data)
         except (OSError, ResultsUnavailableError) as error:
             logger.warning("A file of the task could not be written: %s", _said(error))
             return False
         return True
 
-    def checkpoint_of(self, task: Task) -> bytes | None:
+    async def checkpoint_of(self, task: Task) -> bytes | None:
         """Return the checkpoint of an earlier attempt, None if there is none or not now."""
         if task.attempt == 1:
             return None
         try:
-            return self.results.checkpoints.get(task.id)
+            return await self._call(self.results.checkpoints.get, task.id)
         except (OSError, ResultsUnavailableError) as error:
             logger.warning("The task begins anew, its checkpoint cannot be read: %s", _said(error))
             return None
@@ -107,7 +126,7 @@ class Leavings:
             # What cannot be dropped now is swept later.
             with suppress(OSError, ResultsUnavailableError):
                 for key in keys:
-                    await asyncio.to_thread(blobs.drop, key)
+                    await self._call(blobs.drop, key)
 
         self.add(task_id, drop)
 

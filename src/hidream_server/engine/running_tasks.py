@@ -128,8 +128,13 @@ class RunningTasks:
         self._leavings.listen(changed)
 
     async def settle(self) -> None:
-        """Wait until everything is written, but not for long."""
+        """Wait until everything is written, but not for long; raise a mistake in that."""
         await self._leavings.settle()
+        self._leavings.check()
+
+    def close(self) -> None:
+        """Write nothing more."""
+        self._leavings.close()
 
     def add(self, task: Task) -> None:
         self._running[task.id, task.attempt] = _Running(task, self._clock())
@@ -148,12 +153,12 @@ class RunningTasks:
             self._forget(running.task)
         self._leavings.drop_checkpoint(task_id)
 
-    def checkpoint_of(self, task: Task) -> bytes | None:
+    async def checkpoint_of(self, task: Task) -> bytes | None:
         """Return what a task may go on from.
 
         After a second crash it begins anew: its checkpoint may be what brings groups down.
         """
-        return self._leavings.checkpoint_of(task) if task.crashes < 2 else None
+        return await self._leavings.checkpoint_of(task) if task.crashes < 2 else None
 
     def steps_by(self, task: Task) -> float | None:
         """Return when a task's steps must be done, if it has a deadline."""
