@@ -9,6 +9,7 @@ from PIL import Image
 from hidream_server.errors import ResultsUnavailableError
 from hidream_server.store.database import Database
 from hidream_server.store.folder import Folder
+from hidream_server.store.pictures import preview_key
 from hidream_server.store.results import Results, in_folder, open_results
 from tests.api.support import error_of
 from tests.s3 import S3
@@ -89,7 +90,7 @@ def test_a_deleted_task_leaves_nothing(client, results, task):
 
 def test_a_preview_is_had(client, results, running):
     task = running(num_previews=1)
-    results.previews.put(f"{task.id}_0", b"preview")
+    results.previews.put(preview_key(task.id, task.attempt, 0), b"preview")
     assert client.get(f"/preview/{task.id}").content == b"preview"
 
 

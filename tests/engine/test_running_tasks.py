@@ -26,6 +26,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.observer import EndReason, Observer
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.folder import Folder
+from hidream_server.store.pictures import checkpoint_key, preview_key
 from hidream_server.store.results import Results, in_folder
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
@@ -78,7 +79,7 @@ def stage(tmp_path: Path, listener: Listener):
     queue, outlook = new_queue(TaskStore(database), clock=clock), new_outlook(clock)
     patient = PatientQueue(queue, "group", clock)
     running = RunningTasks(patient, Leavings(in_folder(tmp_path)), outlook, clock, listener)
-    submit(queue, [params(num_inference_steps=100)] * 2)
+    submit(queue, [params(num_inference_steps=100, num_previews=1)] * 2)
     tasks = [uvloop.run(patient.claim(math.inf))[0] for _ in range(2)]
     for task in tasks:
         running.add(task)
@@ -294,11 +295,45 @@ def test_a_task_whose_checkpoint_cannot_be_read_begins_anew(stage, away, error):
     away.away = error
     assert read(running, replace(task, attempt=2)) is None
     away.away = None
-    away.put(task.id, b"checkpoint")
+    away.put(checkpoint_key(task.id, 1), b"checkpoint")
     assert read(running, replace(task, attempt=2)) == b"checkpoint"
     assert read(running, replace(task, attempt=3, crashes=2)) is None
     # What is there is not of this task: it has never run.
     assert read(running, task) is None
+
+
+def test_a_task_goes_on_from_the_newest_checkpoint_of_earlier_attempts(stage, away):
+    running, (task, other), *_ = stage
+    away.away = None
+    for attempt in (1, 2, 9, 10, 11):
+        away.put(checkpoint_key(task.id, attempt), b"%d" % attempt)
+    away.put(checkpoint_key(other.id, 3), b"another's")
+    for attempt, found in ((2, b"1"), (3, b"2"), (9, b"2"), (11, b"10"), (30, b"11")):
+        assert read(running, replace(task, attempt=attempt)) == found
+
+
+def test_a_group_that_lost_its_lease_harms_nothing_of_the_next_attempt(stage, slow):
+    running, (task, _), queue, clock = stage
+    who = {"task_id": task.id, "attempt": 1}
+    previews, checkpoints = running._leavings.results.previews, slow
+    uvloop.run(recorded(running, Preview(**who, image_index=0, data=b"old")))
+
+    async def main() -> None:
+        await running.record(Checkpoint(**who, data=b"late"))
+        await asyncio.to_thread(slow.began.wait, 30)
+        # Meanwhile another group goes on.
+        queue.take_back("group")
+        queue.claim("another group", 2)
+        previews.put(preview_key(task.id, 2, 0), b"new")
+        slow.may_go_on.set()
+        await asyncio.to_thread(checkpoints.put, checkpoint_key(task.id, 2), b"newer")
+        clock.now += LEASE_S
+        await running.beat()
+        await running.settle()
+
+    uvloop.run(main())
+    assert previews.names() == [preview_key(task.id, 2, 0)]
+    assert read(running, replace(task, attempt=3)) == b"newer"
 
 
 @pytest.mark.parametrize("error", [ResultsUnavailableError(), OSError(5, "Input/output error")])

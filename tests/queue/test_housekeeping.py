@@ -20,7 +20,7 @@ from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore, StoredFile
 from hidream_server.store.folder import Folder
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import picture_name, preview_key
+from hidream_server.store.pictures import checkpoint_key, picture_name, preview_key
 from hidream_server.store.results import in_folder
 from hidream_server.store.tables import deliveries
 from hidream_server.store.tasks import TaskStore
@@ -213,26 +213,30 @@ def test_files_that_no_task_owns_are_swept(house):
     for name in (*mine[1:], *strays):
         house.pictures.put(name, b"x")
     for task in (done, running, handed_back, cancelled):
-        house.checkpoints.put(task.id, b"x")
-        house.previews.put(preview_key(task.id, 0), b"x")
+        for attempt in (0, 1):
+            house.checkpoints.put(checkpoint_key(task.id, attempt), b"x")
+            house.previews.put(preview_key(task.id, attempt, 0), b"x")
     house.keeper().sweep()
     assert house.pictures.names() == sorted(mine)
     still_open = sorted([running.id, handed_back.id])
-    assert house.checkpoints.names() == still_open
-    assert house.previews.names() == [preview_key(task_id, 0) for task_id in still_open]
+    # An attempt may go on from what any earlier one has left.
+    assert house.checkpoints.names() == [
+        checkpoint_key(task_id, attempt) for task_id in still_open for attempt in (0, 1)
+    ]
+    assert house.previews.names() == [preview_key(task_id, 1, 0) for task_id in still_open]
 
 
 def test_what_others_have_left_is_left_alone_and_keeps_nothing_from_being_swept(house, tmp_path):
     strays = {
         "pictures": picture_name(STRANGER, 1, 0),
-        "checkpoints": STRANGER,
-        "previews": preview_key(STRANGER, 0),
+        "checkpoints": checkpoint_key(STRANGER, 1),
+        "previews": preview_key(STRANGER, 1, 0),
     }
     strange = ["notes.txt", ".nfs000001", "a_1", "模型", f"{STRANGER}.old"]
     for kind, stray in strays.items():
         for name in (stray, *strange):
             (tmp_path / kind / name).write_bytes(b"x")
-        for name in (".folder.part", STRANGER.replace("3", "4"), f"{STRANGER}_9"):
+        for name in (".folder.part", f"{STRANGER}_9", f"{STRANGER}_9_0"):
             (tmp_path / kind / name).mkdir()
             os.utime(tmp_path / kind / name, (0, 0))
     house.keeper().sweep()
@@ -280,7 +284,7 @@ def test_what_another_machine_makes_during_a_sweep_stays(house):
     def put(task: Task) -> str:
         name = picture_name(task.id, task.attempt, 0)
         house.pictures.put(name, b"x")
-        house.checkpoints.put(task.id, b"x")
+        house.checkpoints.put(checkpoint_key(task.id, 1), b"x")
         return name
 
     first = put(early)
@@ -293,7 +297,7 @@ def test_what_another_machine_makes_during_a_sweep_stays(house):
     keeper._results = replace(keeper._results, pictures=Meanwhile(house.pictures, elsewhere))
     keeper.sweep()
     assert set(house.pictures.names()) == {first, picture_name(late.id, 1, 0)}
-    assert house.checkpoints.names() == [late.id]
+    assert house.checkpoints.names() == [checkpoint_key(late.id, 1)]
     assert house.queue.complete((late.id, 1), [picture_name(late.id, 1, 0)], {}, 1)
 
 
@@ -301,12 +305,12 @@ def test_an_attempt_whose_lease_ran_out_can_publish_nothing_and_the_next_one_can
     submit(house.queue, [params()])
     [stale] = house.queue.claim("elsewhere", 1)
     house.pictures.put(picture_name(stale.id, 1, 0), b"stale")
-    house.checkpoints.put(stale.id, b"x")
+    house.checkpoints.put(checkpoint_key(stale.id, 1), b"x")
     house.database_clock.now = house.clock.now = 1000.0 + LEASE_S + 1
     house.keeper().free_lapsed()
     house.keeper().sweep()
     assert house.pictures.names() == []
-    assert house.checkpoints.names() == [stale.id]
+    assert house.checkpoints.names() == [checkpoint_key(stale.id, 1)]
     [again] = house.queue.claim("here", 1)
     # The first one writes on: a machine that stood still and has heard of nothing.
     for attempt in (1, 2):

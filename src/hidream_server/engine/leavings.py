@@ -5,7 +5,7 @@ Knows nothing of leases, nor of why something is kept.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -14,8 +14,9 @@ from typing import ParamSpec, TypeVar
 from hidream_server.engine.writer import Write, Writer
 from hidream_server.errors import ResultsUnavailableError
 from hidream_server.store.blobs import Blobs
-from hidream_server.store.pictures import preview_key
+from hidream_server.store.pictures import checkpoint_key, claim_of_checkpoint, preview_key
 from hidream_server.store.results import Results
+from hidream_server.store.statements import Claim
 from hidream_server.task import Task
 
 _P = ParamSpec("_P")
@@ -85,13 +86,13 @@ class Leavings:
                 return True
         return False
 
-    async def keep_checkpoint(self, task_id: str, data: bytes) -> bool:
+    async def keep_checkpoint(self, claim: Claim, data: bytes) -> bool:
         """Keep what a task may go on from; False, and no harm, if that is impossible now."""
-        return await self._keep(self.results.checkpoints, task_id, data)
+        return await self._keep(self.results.checkpoints, checkpoint_key(*claim), data)
 
-    async def keep_preview(self, task_id: str, image_index: int, data: bytes) -> bool:
+    async def keep_preview(self, claim: Claim, image_index: int, data: bytes) -> bool:
         """Keep how an image looks; False, and no harm, if that is impossible now."""
-        return await self._keep(self.results.previews, preview_key(task_id, image_index), data)
+        return await self._keep(self.results.previews, preview_key(*claim, image_index), data)
 
     async def _keep(self, blobs: Blobs, key: str, data: bytes) -> bool:
         try:
@@ -102,33 +103,53 @@ class Leavings:
         return True
 
     async def checkpoint_of(self, task: Task) -> bytes | None:
-        """Return the checkpoint of an earlier attempt, None if there is none or not now."""
+        """Return the checkpoint of the newest earlier attempt, None if there is none or not now."""
         if task.attempt == 1:
             return None
         try:
-            return await self._call(self.results.checkpoints.get, task.id)
+            return await self._call(self._newest_checkpoint, task)
         except (OSError, ResultsUnavailableError) as error:
             logger.warning("The task begins anew, its checkpoint cannot be read: %s", _said(error))
             return None
 
-    def drop_checkpoint(self, task_id: str) -> None:
-        """Drop a checkpoint, the one that is being written, too."""
-        self._drop(task_id, self.results.checkpoints, [task_id])
+    def _newest_checkpoint(self, task: Task) -> bytes | None:
+        # One that lost its lease may still be writing its own.
+        earlier = [attempt for attempt in self._checkpoints(task.id) if attempt < task.attempt]
+        if not earlier:
+            return None
+        return self.results.checkpoints.get(checkpoint_key(task.id, max(earlier)))
+
+    def _checkpoints(self, task_id: str) -> list[int]:
+        """Return of which attempts at a task there are checkpoints: there are never many in all."""
+        claims = map(claim_of_checkpoint, self.results.checkpoints.names())
+        return [claim[1] for claim in claims if claim is not None and claim[0] == task_id]
+
+    def drop_checkpoints(self, task_id: str) -> None:
+        """Drop what nobody goes on from any more, that which is being written, too."""
+
+        def drop() -> None:
+            for attempt in self._checkpoints(task_id):
+                self.results.checkpoints.drop(checkpoint_key(task_id, attempt))
+
+        self._drop(task_id, drop)
 
     def drop_previews(self, task: Task) -> None:
-        """Drop the previews of a task, that which is being written, too."""
-        if task.params.num_previews:
-            keys = [preview_key(task.id, index) for index in range(task.params.num_images)]
-            self._drop(task.id, self.results.previews, keys)
+        """Drop the previews of an attempt, that which is being written, too."""
 
-    def _drop(self, task_id: str, blobs: Blobs, keys: Sequence[str]) -> None:
-        async def drop() -> None:
+        def drop() -> None:
+            for index in range(task.params.num_images):
+                self.results.previews.drop(preview_key(task.id, task.attempt, index))
+
+        if task.params.num_previews:
+            self._drop(task.id, drop)
+
+    def _drop(self, task_id: str, drop: Callable[[], None]) -> None:
+        async def patiently() -> None:
             # What cannot be dropped now is swept later.
             with suppress(OSError, ResultsUnavailableError):
-                for key in keys:
-                    await self._call(blobs.drop, key)
+                await self._call(drop)
 
-        self.add(task_id, drop)
+        self.add(task_id, patiently)
 
 
 def _said(error: OSError | ResultsUnavailableError) -> str | None:

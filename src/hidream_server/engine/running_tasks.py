@@ -151,7 +151,7 @@ class RunningTasks:
             running = self._running[claim]
             self._drop(claim)
             self._forget(running.task)
-        self._leavings.drop_checkpoint(task_id)
+        self._leavings.drop_checkpoints(task_id)
 
     async def checkpoint_of(self, task: Task) -> bytes | None:
         """Return what a task may go on from.
@@ -285,11 +285,11 @@ class RunningTasks:
 
     async def _checkpoint(self, running: _Running) -> None:
         data, running.checkpoint = running.checkpoint or b"", None
-        await self._leavings.keep_checkpoint(running.task.id, data)
+        await self._leavings.keep_checkpoint(running.claim, data)
 
     async def _preview(self, running: _Running, event: Preview) -> None:
         index = event.image_index
-        if await self._leavings.keep_preview(running.task.id, index, event.data):
+        if await self._leavings.keep_preview(running.claim, index, event.data):
             self._new_previews.append((running.claim, index))
             self._moved = True
 
@@ -338,7 +338,7 @@ class RunningTasks:
 
     def _end(self, running: _Running) -> None:
         self._leave(running)
-        self._leavings.drop_checkpoint(running.task.id)
+        self._leavings.drop_checkpoints(running.task.id)
 
     def _leave(self, running: _Running) -> None:
         """Have no more to do with a task, whose checkpoint another attempt may need."""

@@ -18,14 +18,10 @@ from hidream_server.store.blobs import Blobs
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import (
-    attempt_of,
-    task_of,
-    task_of_checkpoint,
-    task_of_preview,
-)
+from hidream_server.store.pictures import claim_of_checkpoint, claim_of_picture, claim_of_preview
 from hidream_server.store.results import Results
 from hidream_server.store.retention import EndedTasks, Excess
+from hidream_server.store.statements import Claim
 from hidream_server.task import Task, TaskState
 
 logger = logging.getLogger(__name__)
@@ -159,9 +155,9 @@ class Housekeeper:
         results = self._results
         count = sum(
             (
-                self._sweep(results.pictures, task_of, _owns),
-                self._sweep(results.checkpoints, task_of_checkpoint, _is_open),
-                self._sweep(results.previews, task_of_preview, _is_open),
+                self._sweep(results.pictures, claim_of_picture, _owns_picture),
+                self._sweep(results.checkpoints, claim_of_checkpoint, _owns_checkpoint),
+                self._sweep(results.previews, claim_of_preview, _owns_preview),
             )
         )
         if count:
@@ -173,24 +169,24 @@ class Housekeeper:
     def _sweep(
         self,
         blobs: Blobs,
-        owner: Callable[[str], str | None],
-        owns: Callable[[Task, str], bool],
+        claim_of: Callable[[str], Claim | None],
+        owns: Callable[[Task, int, str], bool],
     ) -> int:
         """Delete what is not owned, of what may have an owner; return how many."""
-        names = [(name, task_id) for name in blobs.names() if (task_id := owner(name))]
+        names = [(name, claim) for name in blobs.names() if (claim := claim_of(name))]
         count = 0
         for start in range(0, len(names), _AT_ONCE):
             if self._stopping.is_set():
                 break
             some = names[start : start + _AT_ONCE]
-            ids = sorted({task_id for _, task_id in some})
+            ids = sorted({task_id for _, (task_id, _) in some})
             tasks = {task.id: task for task in self._queue.find(ids)}
             count += self._drop(
                 blobs,
                 [
                     name
-                    for name, task_id in some
-                    if (task := tasks.get(task_id)) is None or not owns(task, name)
+                    for name, (task_id, attempt) in some
+                    if (task := tasks.get(task_id)) is None or not owns(task, attempt, name)
                 ],
             )
         return count
@@ -205,13 +201,18 @@ class Housekeeper:
         return len(names)
 
 
-def _owns(task: Task, name: str) -> bool:
+def _owns_picture(task: Task, attempt: int, name: str) -> bool:
     """Tell whether a picture is a task's result, or may become it."""
     if task.state is TaskState.PROCESSING:
-        return attempt_of(name) == task.attempt
+        return attempt == task.attempt
     return name in task.pictures and task.expired_at is None
 
 
-def _is_open(task: Task, _name: str) -> bool:
-    """Tell whether a task may go on from its checkpoint, or show its preview."""
+def _owns_checkpoint(task: Task, _attempt: int, _name: str) -> bool:
+    """Tell whether a task may go on from a checkpoint: from the newest that can be read."""
     return task.state.is_open
+
+
+def _owns_preview(task: Task, attempt: int, _name: str) -> bool:
+    """Tell whether a preview is what an unfinished task looks like now."""
+    return task.state.is_open and attempt == task.attempt
