@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -67,18 +68,94 @@ def end_of(task: Task) -> TaskDone:
     return TaskDone(task_id=task.id, attempt=task.attempt, timings={})
 
 
+class Away(Folder):
+    """A folder that can be away, as an object store can."""
+
+    away: Exception | None = ResultsUnavailableError()
+
+    def put(self, name: str, data: bytes) -> None:
+        self._require()
+        super().put(name, data)
+
+    def get(self, name: str) -> bytes | None:
+        self._require()
+        return super().get(name)
+
+    def drop(self, name: str) -> None:
+        self._require()
+        super().drop(name)
+
+    def _require(self) -> None:
+        if self.away is not None:
+            raise self.away
+
+
+class Slow(Folder):
+    """A folder in which every write waits until it may go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+        self.written: list[bytes] = []
+
+    def put(self, name: str, data: bytes) -> None:
+        self.began.set()
+        assert self.may_go_on.wait(30)
+        self.written.append(data)
+        super().put(name, data)
+
+
+class Sleep:
+    """What is done in place of sleeping."""
+
+    def __init__(self) -> None:
+        self.does: Callable[[float], Awaitable[object]] = asyncio.sleep
+
+    def __call__(self, seconds: float) -> Awaitable[object]:
+        return self.does(seconds)
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Away:
+    """A store that is away, to which all goes that tasks leave behind."""
+    return Away(tmp_path / "away")
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Slow:
+    """A store that is slow, to which checkpoints go."""
+    return Slow(tmp_path / "slow")
+
+
+@pytest.fixture
+def results(request: pytest.FixtureRequest, tmp_path: Path) -> Results:
+    """Where all goes: the stores that a test asks for, else a folder."""
+    if "away" in request.fixturenames:
+        away = request.getfixturevalue("away")
+        return Results(pictures=away, checkpoints=away, previews=away)
+    results = in_folder(tmp_path)
+    if "slow" in request.fixturenames:
+        return replace(results, checkpoints=request.getfixturevalue("slow"))
+    return results
+
+
+@pytest.fixture
+def sleep() -> Sleep:
+    return Sleep()
+
+
 @pytest.fixture
 def listener() -> Listener:
     return Listener()
 
 
 @pytest.fixture
-def stage(tmp_path: Path, listener: Listener):
+def stage(tmp_path: Path, results: Results, sleep: Sleep, listener: Listener):
     """Two tasks on hand, the queue, and the clock of everything."""
     database, clock = new_database(tmp_path / "tasks.db"), Clock(1000.0)
     queue, outlook = new_queue(TaskStore(database), clock=clock), new_outlook(clock)
     patient = PatientQueue(queue, "group", clock)
-    running = RunningTasks(patient, Leavings(in_folder(tmp_path)), outlook, clock, listener)
+    running = RunningTasks(patient, Leavings(results, sleep), outlook, clock, listener)
     submit(queue, [params(num_inference_steps=100, num_previews=1)] * 2)
     tasks = [uvloop.run(patient.claim(math.inf))[0] for _ in range(2)]
     for task in tasks:
@@ -155,67 +232,13 @@ def test_a_picture_that_cannot_be_written_is_the_disks_fault(stage, listener, mo
 # Stores that are away, and slow ones
 
 
-class Away(Folder):
-    """A folder that can be away, as an object store can."""
-
-    away: Exception | None = ResultsUnavailableError()
-
-    def put(self, name: str, data: bytes) -> None:
-        self._require()
-        super().put(name, data)
-
-    def get(self, name: str) -> bytes | None:
-        self._require()
-        return super().get(name)
-
-    def drop(self, name: str) -> None:
-        self._require()
-        super().drop(name)
-
-    def _require(self) -> None:
-        if self.away is not None:
-            raise self.away
-
-
-class Slow(Folder):
-    """A folder in which every write waits until it may go on."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.began, self.may_go_on = threading.Event(), threading.Event()
-        self.written: list[bytes] = []
-
-    def put(self, name: str, data: bytes) -> None:
-        self.began.set()
-        assert self.may_go_on.wait(30)
-        self.written.append(data)
-        super().put(name, data)
-
-
-@pytest.fixture
-def away(tmp_path: Path, stage) -> Away:
-    """All that tasks leave behind goes to a store that is away."""
-    running, *_ = stage
-    away = Away(tmp_path / "away")
-    running._leavings.results = Results(pictures=away, checkpoints=away, previews=away)
-    return away
-
-
-@pytest.fixture
-def slow(tmp_path: Path, stage) -> Slow:
-    """Checkpoints go to a store that is slow."""
-    running, *_ = stage
-    slow = Slow(tmp_path / "slow")
-    results = running._leavings.results
-    running._leavings.results = replace(results, checkpoints=slow)
-    return slow
-
-
-def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on(stage, away):
+def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on(
+    stage, away, sleep
+):
     running, (task, other), queue, clock = stage
     pauses: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def wait(seconds: float) -> None:
         pauses.append(seconds)
         clock.now += seconds
         await running.record(StepDone(task_id=other.id, attempt=1, steps_done=len(pauses)))
@@ -224,7 +247,7 @@ def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on
         if sum(pauses) >= 3 * LEASE_S:
             away.away = None
 
-    running._leavings.sleep = sleep
+    sleep.does = wait
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert sum(pauses) >= 3 * LEASE_S
     assert pauses[:3] == [0.5, 1.0, 2.0]
@@ -235,44 +258,44 @@ def test_a_picture_waits_for_its_store_while_leases_are_renewed_and_others_go_on
     assert queue.get(other.id).steps_done == len(pauses)
 
 
-def test_the_ranks_have_nothing_to_do_for_a_task_whose_picture_waits(stage, away):
+def test_the_ranks_have_nothing_to_do_for_a_task_whose_picture_waits(stage, away, sleep):
     running, (task, _), *_ = stage
     painting = []
 
-    async def sleep(_seconds: float) -> None:
+    async def wait(_seconds: float) -> None:
         painting.append((running.painting, len(running)))
         away.away = None
 
-    running._leavings.sleep = sleep
+    sleep.does = wait
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert painting == [(1, 2)]
     assert (running.painting, len(running)) == (1, 1)
 
 
-def test_a_task_that_is_cancelled_waits_for_its_store_no_longer(stage, away):
+def test_a_task_that_is_cancelled_waits_for_its_store_no_longer(stage, away, sleep):
     running, (task, _), queue, _ = stage
     pauses = []
 
-    async def sleep(seconds: float) -> None:
+    async def wait(seconds: float) -> None:
         pauses.append(seconds)
         queue.cancel(task.id)
         running.drop(task.id)
         away.away = None
 
-    running._leavings.sleep = sleep
+    sleep.does = wait
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert len(pauses) == 1
     assert away.names() == []
     assert running.take_dropped() == [(task.id, 1)]
 
 
-def test_a_failed_task_does_not_wait_for_a_picture_of_its_own(stage, away):
+def test_a_failed_task_does_not_wait_for_a_picture_of_its_own(stage, away, sleep):
     running, (task, _), queue, _ = stage
 
-    async def sleep(_seconds: float) -> None:
+    async def wait(_seconds: float) -> None:
         await running.record(TaskFailed(task_id=task.id, attempt=1, reason="out of memory"))
 
-    running._leavings.sleep = sleep
+    sleep.does = wait
     uvloop.run(recorded(running, image_of(task)))
     assert queue.get(task.id).error == "out of memory"
 
@@ -312,10 +335,10 @@ def test_a_task_goes_on_from_the_newest_checkpoint_of_earlier_attempts(stage, aw
         assert read(running, replace(task, attempt=attempt)) == found
 
 
-def test_a_group_that_lost_its_lease_harms_nothing_of_the_next_attempt(stage, slow):
+def test_a_group_that_lost_its_lease_harms_nothing_of_the_next_attempt(stage, results, slow):
     running, (task, _), queue, clock = stage
     who = {"task_id": task.id, "attempt": 1}
-    previews, checkpoints = running._leavings.results.previews, slow
+    previews = results.previews
     uvloop.run(recorded(running, Preview(**who, image_index=0, data=b"old")))
 
     async def main() -> None:
@@ -326,7 +349,7 @@ def test_a_group_that_lost_its_lease_harms_nothing_of_the_next_attempt(stage, sl
         queue.claim("another group", 2)
         previews.put(preview_key(task.id, 2, 0), b"new")
         slow.may_go_on.set()
-        await asyncio.to_thread(checkpoints.put, checkpoint_key(task.id, 2), b"newer")
+        await asyncio.to_thread(slow.put, checkpoint_key(task.id, 2), b"newer")
         clock.now += LEASE_S
         await running.beat()
         await running.settle()

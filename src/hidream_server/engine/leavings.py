@@ -1,6 +1,6 @@
-"""Puts and drops what running tasks leave behind: beside the loop, patiently where it must be.
+"""Puts and drops what running tasks leave behind: in threads, patiently where it must be.
 
-Knows nothing of leases, nor of why something is kept.
+Knows nothing of leases, nor of when or why something is kept.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from hidream_server.engine.writer import Write, Writer
 from hidream_server.errors import ResultsUnavailableError
 from hidream_server.store.blobs import Blobs
 from hidream_server.store.pictures import checkpoint_key, claim_of_checkpoint, preview_key
@@ -28,8 +27,6 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 8.0
 #: So many calls to the stores at once.
 _THREADS = 4
-#: How long whoever ends waits for what is yet to be written.
-_SETTLE_S = 5.0
 
 
 class Leavings:
@@ -38,31 +35,13 @@ class Leavings:
     def __init__(
         self, results: Results, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     ) -> None:
-        self.results = results
-        self.sleep = sleep
-        self._writer = Writer()
+        self._results = results
+        self._sleep = sleep
         # Of its own: a store that does not answer holds up no write to the database.
         self._threads = ThreadPoolExecutor(_THREADS, "leavings")
 
-    def listen(self, idle: Callable[[], object]) -> None:
-        """Call `idle`, in the event loop, when all that was to be done of a task is done."""
-        self._writer.listen(idle)
-
-    def add(self, task_id: str, write: Write) -> None:
-        """Do something after all that was to be done of a task before."""
-        self._writer.add(task_id, write)
-
-    def check(self) -> None:
-        """Raise what something that was added has raised."""
-        self._writer.check()
-
-    async def settle(self) -> None:
-        """Wait until everything is done, but not for long."""
-        await self._writer.settle(_SETTLE_S)
-
     def close(self) -> None:
-        """Begin nothing more; what is being written comes to its end."""
-        self._writer.close()
+        """Begin nothing more; what is being put or dropped comes to its end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, verb: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -77,10 +56,10 @@ class Leavings:
         pause = _FIRST_PAUSE_S
         while still():
             try:
-                await self._call(self.results.pictures.put, name, data)
+                await self._call(self._results.pictures.put, name, data)
             except ResultsUnavailableError as error:
                 logger.warning("The picture is tried again in %g s: %s", pause, error)
-                await self.sleep(pause)
+                await self._sleep(pause)
                 pause = min(2 * pause, _LAST_PAUSE_S)
             else:
                 return True
@@ -88,11 +67,11 @@ class Leavings:
 
     async def keep_checkpoint(self, claim: Claim, data: bytes) -> bool:
         """Keep what a task may go on from; False, and no harm, if that is impossible now."""
-        return await self._keep(self.results.checkpoints, checkpoint_key(*claim), data)
+        return await self._keep(self._results.checkpoints, checkpoint_key(*claim), data)
 
     async def keep_preview(self, claim: Claim, image_index: int, data: bytes) -> bool:
         """Keep how an image looks; False, and no harm, if that is impossible now."""
-        return await self._keep(self.results.previews, preview_key(*claim, image_index), data)
+        return await self._keep(self._results.previews, preview_key(*claim, image_index), data)
 
     async def _keep(self, blobs: Blobs, key: str, data: bytes) -> bool:
         try:
@@ -117,39 +96,35 @@ class Leavings:
         earlier = [attempt for attempt in self._checkpoints(task.id) if attempt < task.attempt]
         if not earlier:
             return None
-        return self.results.checkpoints.get(checkpoint_key(task.id, max(earlier)))
+        return self._results.checkpoints.get(checkpoint_key(task.id, max(earlier)))
 
     def _checkpoints(self, task_id: str) -> list[int]:
         """Return of which attempts at a task there are checkpoints: there are never many in all."""
-        claims = map(claim_of_checkpoint, self.results.checkpoints.names())
+        claims = map(claim_of_checkpoint, self._results.checkpoints.names())
         return [claim[1] for claim in claims if claim is not None and claim[0] == task_id]
 
-    def drop_checkpoints(self, task_id: str) -> None:
-        """Drop what nobody goes on from any more, that which is being written, too."""
+    async def drop_checkpoints(self, task_id: str) -> None:
+        """Drop what nobody goes on from any more."""
 
         def drop() -> None:
             for attempt in self._checkpoints(task_id):
-                self.results.checkpoints.drop(checkpoint_key(task_id, attempt))
+                self._results.checkpoints.drop(checkpoint_key(task_id, attempt))
 
-        self._drop(task_id, drop)
+        await self._drop(drop)
 
-    def drop_previews(self, task: Task) -> None:
-        """Drop the previews of an attempt, that which is being written, too."""
+    async def drop_previews(self, claim: Claim, num_images: int) -> None:
+        """Drop how the images of an attempt looked."""
 
         def drop() -> None:
-            for index in range(task.params.num_images):
-                self.results.previews.drop(preview_key(task.id, task.attempt, index))
+            for index in range(num_images):
+                self._results.previews.drop(preview_key(*claim, index))
 
-        if task.params.num_previews:
-            self._drop(task.id, drop)
+        await self._drop(drop)
 
-    def _drop(self, task_id: str, drop: Callable[[], None]) -> None:
-        async def patiently() -> None:
-            # What cannot be dropped now is swept later.
-            with suppress(OSError, ResultsUnavailableError):
-                await self._call(drop)
-
-        self.add(task_id, patiently)
+    async def _drop(self, drop: Callable[[], None]) -> None:
+        # What cannot be dropped now is swept later.
+        with suppress(OSError, ResultsUnavailableError):
+            await self._call(drop)
 
 
 def _said(error: OSError | ResultsUnavailableError) -> str | None:
