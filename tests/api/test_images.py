@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
+from hidream_server.store.pictures import preview_key
 from tests.api.support import error_of, problem_of, raw_get
 
 
@@ -238,7 +239,7 @@ def test_a_detour_to_a_real_picture_is_404(app, completed, prefix):
 
 def test_a_preview_is_there_while_a_rank_has_shown_one(client, services, running):
     task = running(num_previews=2, num_images_per_prompt=2)
-    services.results.previews.put(f"{task.id}_1", b"\x89PNG unfinished")
+    services.results.previews.put(preview_key(task.id, task.attempt, 1), b"\x89PNG unfinished")
     response = client.get(f"/preview/{task.id}?image_index=1")
     assert (response.status_code, response.content) == (200, b"\x89PNG unfinished")
     assert response.headers["content-type"] == "image/png"

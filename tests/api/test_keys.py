@@ -13,6 +13,7 @@ from hidream_server.api.app import create_app
 from hidream_server.api.keyring import Keyring, LinkSigner
 from hidream_server.errors import StoreUnavailableError
 from hidream_server.keys import KeyLimits, Scope
+from hidream_server.store.pictures import preview_key
 from hidream_server.task import Priority
 from tests.api.openai.conftest import png
 from tests.api.support import error_of, problem_of
@@ -279,7 +280,7 @@ def test_a_link_opens_the_image_that_it_names_and_no_other(client, running, anna
     body = BODY | {"num_images_per_prompt": 2, "num_previews": 1}
     task_id = client.post("/submit", json=body, headers=headers).json()["task_id"]
     for index in range(2):
-        services.results.previews.put(f"{task_id}_{index}", b"preview %d" % index)
+        services.results.previews.put(preview_key(task_id, 0, index), b"preview %d" % index)
     link = f"/preview/{task_id}?image_index=0"
     link += "&" + services.signer.query(link)
     assert client.get(link).content == b"preview 0"

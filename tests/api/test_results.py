@@ -9,6 +9,7 @@ from PIL import Image
 from hidream_server.errors import ResultsUnavailableError
 from hidream_server.store.database import Database
 from hidream_server.store.folder import Folder
+from hidream_server.store.pictures import preview_key
 from hidream_server.store.results import Results, in_folder, open_results
 from tests.api.support import error_of
 from tests.s3 import S3
@@ -89,7 +90,7 @@ def test_a_deleted_task_leaves_nothing(client, results, task):
 
 def test_a_preview_is_had(client, results, running):
     task = running(num_previews=1)
-    results.previews.put(f"{task.id}_0", b"preview")
+    results.previews.put(preview_key(task.id, task.attempt, 0), b"preview")
     assert client.get(f"/preview/{task.id}").content == b"preview"
 
 
@@ -115,6 +116,15 @@ def test_while_the_store_is_away_pictures_are_asked_for_later_and_all_else_goes_
     assert client.get(f"/status/{task.id}").json()["status"] == "completed"
     assert client.post("/submit", json={"prompt": "a"}).status_code == 200
     assert client.get("/health").status_code == 200
+
+
+def test_a_task_is_deleted_whose_picture_cannot_be(client, task, monkeypatch):
+    def read_only(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Folder, "drop", read_only)
+    assert client.delete(f"/tasks/{task.id}").status_code == 204
+    assert client.get(f"/status/{task.id}").status_code == 404
 
 
 @pytest.mark.usefixtures("away")

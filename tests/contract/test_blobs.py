@@ -80,6 +80,21 @@ def test_putting_again_replaces_the_whole(blobs: Blobs):
     assert list(blobs.names()) == ["a"]
 
 
+def test_what_is_new_takes_no_place(kept: Kept):
+    names = [f"{n}" for n in range(20)]
+
+    def put(blobs: Blobs, mine: bytes) -> list[bytes | None]:
+        for name in names:
+            blobs.put_new(name, mine)
+        return [kept.other.get(name) for name in names]
+
+    with ThreadPoolExecutor(2) as pool:
+        seen = list(pool.map(put, (kept.blobs, kept.other), (b"one", b"other")))
+    assert seen[0] == seen[1]
+    assert set(seen[0]) <= {b"one", b"other"}
+    assert sorted(kept.blobs.names()) == sorted(names)
+
+
 def test_what_is_not_there_is_none(blobs: Blobs):
     blobs.put("b", b"x")
     assert blobs.get("a") is None
@@ -118,6 +133,7 @@ def test_no_name_leads_elsewhere(blobs: Blobs, name: str):
         blobs.exists,
         blobs.drop,
         lambda name: blobs.put(name, b"x"),
+        lambda name: blobs.put_new(name, b"x"),
     ):
         with pytest.raises(ValueError, match="is no name"):
             verb(name)
@@ -247,10 +263,20 @@ def test_one_tries_a_store_that_is_away_and_the_others_do_not_wait(bucket: Kept,
     asyncio.run(main())
 
 
-def test_a_bucket_that_is_gone_is_no_picture_that_is_gone(s3: S3):
+def test_a_bucket_that_is_gone_is_no_picture_that_is_gone(s3: S3, caplog):
     blobs = open_bucket("s3://nobodys-bucket")
-    with pytest.raises(ResultsUnavailableError):
-        blobs.put("a", b"x")
+    for ask in (
+        lambda name: blobs.put(name, b"x"),
+        lambda name: blobs.put_new(name, b"x"),
+        blobs.get,
+        blobs.open,
+        blobs.exists,
+        blobs.drop,
+    ):
+        with pytest.raises(ResultsUnavailableError):
+            ask("a")
+    levels = [record.levelno for record in caplog.records if record.name.endswith("store.bucket")]
+    assert levels == [logging.ERROR]
 
 
 def test_what_is_kept_further_down_is_apart(s3: S3):
@@ -260,3 +286,11 @@ def test_what_is_kept_further_down_is_apart(s3: S3):
     other.put("a", b"2")
     assert (one.get("a"), other.get("a")) == (b"1", b"2")
     assert list(one.names()) == ["a"]
+
+
+def test_objects_under_no_plain_name_are_passed_over(s3: S3):
+    url = s3.new_bucket()
+    blobs = open_bucket(url).within("checkpoints")
+    open_bucket(url + "/checkpoints/folder").put("a", b"x")
+    open_bucket(url).within("checkpoints").put("a", b"x")
+    assert list(blobs.names()) == ["a"]

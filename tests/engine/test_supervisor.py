@@ -1,6 +1,7 @@
 """The supervisor against ranks that misbehave: nothing is lost, nothing waits for ever."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,9 @@ from hidream_server.ipc.messages import (
 from hidream_server.layouts.layout import Layout
 from hidream_server.queue.task_queue import TaskQueue
 from hidream_server.store.folder import Folder
+from hidream_server.store.pictures import checkpoint_key, preview_key
 from hidream_server.store.results import in_folder
+from hidream_server.store.statements import Claim
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.engine.fake_ranks import (
@@ -50,6 +53,8 @@ from tests.engine.fake_ranks import (
 )
 from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
 
+#: A task that was cancelled while it was queued.
+STRANGER = "3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11"
 DEADLINES = Deadlines(load_s=30, step_s=30, drain_s=30)
 
 
@@ -393,7 +398,7 @@ def test_a_group_that_dies_while_a_picture_waits_costs_its_task_no_crash(
     play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Away(monkeypatch)
-    monkeypatch.setattr("hidream_server.engine.leavings._SETTLE_S", 0.05)
+    monkeypatch.setattr("hidream_server.engine.running_tasks._SETTLE_S", 0.05)
 
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit()
@@ -625,6 +630,60 @@ def test_a_task_goes_on_from_its_checkpoint_until_that_may_be_what_is_wrong(
     play(scenario, FakeLauncher(saves))
 
 
+def test_leases_are_renewed_while_a_checkpoint_is_read(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for period in ("running_tasks._RENEWAL_S", "supervisor._POLL_S"):
+        monkeypatch.setattr(f"hidream_server.engine.{period}", 0.01)
+    renewed, waited = threading.Event(), []
+    really_beat = TaskQueue.beat
+
+    def slow(*_: object) -> list[str]:
+        renewed.clear()
+        waited.append(renewed.wait(5))
+        return []
+
+    def beat(*arguments: object) -> set[Claim]:
+        renewed.set()
+        return really_beat(*arguments)
+
+    monkeypatch.setattr(TaskQueue, "beat", beat)
+
+    async def scenario(stage: Stage) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "names", slow)
+            task_id = stage.submit()
+            while not waited:
+                await asyncio.sleep(0.005)
+        await stage.until(task_id, TaskState.COMPLETED)
+
+    play(scenario, FakeLauncher(dies_in_task, well_behaved))
+    assert waited == [True]
+
+
+def test_a_mistake_in_the_last_writes_is_not_passed_over(
+    play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_fail = threading.Event(), threading.Event()
+
+    def mistaken(*_: object) -> None:
+        began.set()
+        assert may_fail.wait(10)
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Folder, "put", mistaken)
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        assert await asyncio.to_thread(began.wait, 10)
+        stage.supervisor.stop(0)
+        await stage.until(task_id, TaskState.QUEUED)
+        may_fail.set()
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        play(scenario, FakeLauncher())
+
+
 def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:
     async def saves(rank: FakeRank) -> None:
         await rank.hear()
@@ -635,8 +694,9 @@ def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:
 
     async def scenario(stage: Stage) -> None:
         await stage.until(stage.submit(), TaskState.COMPLETED)
-        stage.results.checkpoints.put("cancelled while queued", b"x")
-        stage.supervisor._running.drop("cancelled while queued")
+        for attempt in (1, 2):
+            stage.results.checkpoints.put(checkpoint_key(STRANGER, attempt), b"x")
+        stage.supervisor._running.drop(STRANGER)
         while stage.results.checkpoints.names():
             await asyncio.sleep(0.005)
 
@@ -995,7 +1055,7 @@ def test_previews_are_kept_until_the_task_ends(play: Callable[..., Stage]) -> No
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit(num_images=2, num_previews=2)
         await shown.wait()
-        while stage.results.previews.get(f"{task_id}_1") != b"second":
+        while stage.results.previews.get(preview_key(task_id, 1, 1)) != b"second":
             await asyncio.sleep(0.005)
         end.set()
         await stage.until(task_id, TaskState.COMPLETED)

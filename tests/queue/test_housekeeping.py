@@ -1,5 +1,6 @@
 """Nothing is lost, overrun or left behind: what the housekeeper does, with a clock set by hand."""
 
+import os
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,15 @@ from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore, StoredFile
 from hidream_server.store.folder import Folder
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import picture_name, preview_key
+from hidream_server.store.pictures import checkpoint_key, picture_name, preview_key
 from hidream_server.store.results import in_folder
 from hidream_server.store.tables import deliveries
 from hidream_server.store.tasks import TaskStore
 from hidream_server.task import Task, TaskState
 from tests.support import Clock, new_database, new_queue, params, submit
+
+#: A task that never was.
+STRANGER = "3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11"
 
 
 @pytest.fixture
@@ -156,11 +160,13 @@ def test_rows_go_when_they_are_old_but_never_before_their_pictures(house):
     house.queue.fail((failed.id, 1), "no")
     [waiting] = submit(house.queue, [params()])
     house.clock.now += 100
-    house.keeper(tasks_s=50).retire()
+    house.keeper(tasks_s=50).forget()
     assert house.queue.get(failed.id) is None
     assert kept(house, task)
     assert house.queue.get(waiting.id) == waiting
-    house.keeper(tasks_s=50, pictures_s=50).retire()
+    keeper = house.keeper(tasks_s=50, pictures_s=50)
+    keeper.retire()
+    keeper.forget()
     assert house.queue.get(task.id) is None
     assert house.pictures.names() == []
 
@@ -178,10 +184,10 @@ def test_files_and_batches_that_are_old_are_forgotten_too(house):
             created_at=at,
         )
         house.batches.add(batch)
-    house.keeper().retire()
+    house.keeper().forget()
     assert house.files.find("old") is not None
     assert house.batches.find("old") is not None
-    house.keeper(tasks_s=50).retire()
+    house.keeper(tasks_s=50).forget()
     assert (house.files.find("old"), house.batches.find("old")) == (None, None)
     assert house.files.find("new") is not None
     assert house.batches.find("new") is not None
@@ -202,24 +208,57 @@ def test_files_that_no_task_owns_are_swept(house):
         picture_name(running.id, 0, 0),
         picture_name(handed_back.id, 1, 0),
         picture_name(cancelled.id, 1, 0),
-        picture_name("3f0d6a1e-9c1b-4e57-8a44-0b6f6d2f9c11", 1, 0),
+        picture_name(STRANGER, 1, 0),
     ]
     for name in (*mine[1:], *strays):
         house.pictures.put(name, b"x")
     for task in (done, running, handed_back, cancelled):
-        house.checkpoints.put(task.id, b"x")
-        house.previews.put(preview_key(task.id, 0), b"x")
+        for attempt in (0, 1):
+            house.checkpoints.put(checkpoint_key(task.id, attempt), b"x")
+            house.previews.put(preview_key(task.id, attempt, 0), b"x")
     house.keeper().sweep()
     assert house.pictures.names() == sorted(mine)
     still_open = sorted([running.id, handed_back.id])
-    assert house.checkpoints.names() == still_open
-    assert house.previews.names() == [preview_key(task_id, 0) for task_id in still_open]
+    # An attempt may go on from what any earlier one has left.
+    assert house.checkpoints.names() == [
+        checkpoint_key(task_id, attempt) for task_id in still_open for attempt in (0, 1)
+    ]
+    assert house.previews.names() == [preview_key(task_id, 1, 0) for task_id in still_open]
 
 
-def test_what_is_no_picture_is_left_alone(house):
-    house.pictures.put("notes.txt", b"x")
+def test_what_others_have_left_is_left_alone_and_keeps_nothing_from_being_swept(house, tmp_path):
+    strays = {
+        "pictures": picture_name(STRANGER, 1, 0),
+        "checkpoints": checkpoint_key(STRANGER, 1),
+        "previews": preview_key(STRANGER, 1, 0),
+    }
+    strange = ["notes.txt", ".nfs000001", "a_1", "模型", f"{STRANGER}.old"]
+    for kind, stray in strays.items():
+        for name in (stray, *strange):
+            (tmp_path / kind / name).write_bytes(b"x")
+        for name in (".folder.part", f"{STRANGER}_9", f"{STRANGER}_9_0"):
+            (tmp_path / kind / name).mkdir()
+            os.utime(tmp_path / kind / name, (0, 0))
     house.keeper().sweep()
-    assert house.pictures.names() == ["notes.txt"]
+    for kind, stray in strays.items():
+        left = os.listdir(tmp_path / kind)
+        assert stray not in left
+        assert set(strange) < set(left)
+        assert len(left) == len(strange) + 3
+
+
+class Ending:
+    """Wraps a store: once something has been dropped there, something else happens."""
+
+    def __init__(self, blobs: Blobs, happens: Callable[[], object]) -> None:
+        self._blobs, self._happens = blobs, happens
+
+    def __getattr__(self, verb: str) -> object:
+        return getattr(self._blobs, verb)
+
+    def drop(self, name: str) -> None:
+        self._blobs.drop(name)
+        self._happens()
 
 
 class Meanwhile:
@@ -245,7 +284,7 @@ def test_what_another_machine_makes_during_a_sweep_stays(house):
     def put(task: Task) -> str:
         name = picture_name(task.id, task.attempt, 0)
         house.pictures.put(name, b"x")
-        house.checkpoints.put(task.id, b"x")
+        house.checkpoints.put(checkpoint_key(task.id, 1), b"x")
         return name
 
     first = put(early)
@@ -258,7 +297,7 @@ def test_what_another_machine_makes_during_a_sweep_stays(house):
     keeper._results = replace(keeper._results, pictures=Meanwhile(house.pictures, elsewhere))
     keeper.sweep()
     assert set(house.pictures.names()) == {first, picture_name(late.id, 1, 0)}
-    assert house.checkpoints.names() == [late.id]
+    assert house.checkpoints.names() == [checkpoint_key(late.id, 1)]
     assert house.queue.complete((late.id, 1), [picture_name(late.id, 1, 0)], {}, 1)
 
 
@@ -266,12 +305,12 @@ def test_an_attempt_whose_lease_ran_out_can_publish_nothing_and_the_next_one_can
     submit(house.queue, [params()])
     [stale] = house.queue.claim("elsewhere", 1)
     house.pictures.put(picture_name(stale.id, 1, 0), b"stale")
-    house.checkpoints.put(stale.id, b"x")
+    house.checkpoints.put(checkpoint_key(stale.id, 1), b"x")
     house.database_clock.now = house.clock.now = 1000.0 + LEASE_S + 1
     house.keeper().free_lapsed()
     house.keeper().sweep()
     assert house.pictures.names() == []
-    assert house.checkpoints.names() == [stale.id]
+    assert house.checkpoints.names() == [checkpoint_key(stale.id, 1)]
     [again] = house.queue.claim("here", 1)
     # The first one writes on: a machine that stood still and has heard of nothing.
     for attempt in (1, 2):
@@ -289,7 +328,7 @@ def test_several_servers_may_keep_one_house_at_once(house):
     for task in old:
         house.pictures.put(picture_name(task.id, 9, 0), b"stray")
     keepers = [house.keeper(pictures_s=50, pictures_bytes=1e9, tasks_s=10) for _ in range(4)]
-    for duty in ("retire", "sweep"):
+    for duty in ("retire", "forget", "sweep"):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda keeper, duty=duty: getattr(keeper, duty)(), keepers))
     assert house.pictures.names() == list(new.pictures)
@@ -338,10 +377,10 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_was_not_is_kept(house
             return connection.scalar(select(func.count()).select_from(deliveries))
 
     house.clock.now += HISTORY_S
-    house.keeper().retire()
+    house.keeper().forget()
     assert count() == 2
     house.clock.now += 1
-    house.keeper().retire()
+    house.keeper().forget()
     assert count() == 1
     assert outbox.claim(house.clock.now, 30.0) is not None
 
@@ -353,20 +392,37 @@ def test_each_duty_is_done_when_it_is_time_whatever_becomes_of_the_others(house,
         done.append("retire")
         raise OSError("the folder cannot be read")
 
-    monkeypatch.setattr(Housekeeper, "free_lapsed", lambda self: done.append("free"))
     monkeypatch.setattr(Housekeeper, "retire", failing)
+    monkeypatch.setattr(Housekeeper, "forget", lambda self: done.append("forget"))
     monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
     keeper = house.keeper()
     for seconds, expected in (
-        (0, ["free", "retire", "sweep"]),
-        (5, ["free"]),
-        (56, ["free", "retire"]),
-        (3600, ["free", "retire", "sweep"]),
+        (0, ["retire", "forget", "sweep"]),
+        (5, []),
+        (56, ["retire", "forget"]),
+        (3600, ["retire", "forget", "sweep"]),
     ):
         house.clock.now += seconds
         done.clear()
         keeper.tidy()
         assert done == expected
+
+
+def test_while_pictures_cannot_be_reached_all_else_is_kept_in_order(house, monkeypatch):
+    done: list[str] = []
+
+    def away(*_: object) -> None:
+        done.append("retire")
+        raise ResultsUnavailableError
+
+    monkeypatch.setattr(Housekeeper, "retire", away)
+    monkeypatch.setattr(Housekeeper, "forget", lambda self: done.append("forget"))
+    monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
+    keeper = house.keeper()
+    for _ in range(2):
+        keeper.tidy()
+        house.clock.now += 5
+    assert done == ["retire", "forget", "sweep"]
 
 
 def test_without_a_database_duties_wait_for_it(house, monkeypatch):
@@ -375,13 +431,39 @@ def test_without_a_database_duties_wait_for_it(house, monkeypatch):
     def away(self: Housekeeper) -> None:
         raise StoreUnavailableError
 
-    monkeypatch.setattr(Housekeeper, "retire", lambda self: done.append("retire"))
+    monkeypatch.setattr(Housekeeper, "sweep", lambda self: done.append("sweep"))
+    away_now = [True]
+
+    def retire(self: Housekeeper) -> None:
+        done.append("retire")
+        if away_now[0]:
+            raise StoreUnavailableError
+
     monkeypatch.setattr(Housekeeper, "free_lapsed", away)
+    monkeypatch.setattr(Housekeeper, "retire", retire)
     keeper = house.keeper()
-    keeper.tidy()
-    assert done == []
-    monkeypatch.setattr(Housekeeper, "free_lapsed", lambda self: None)
-    keeper._every_s = {keeper.free_lapsed: 0.0, keeper.retire: 60.0}
-    keeper._done_at = dict.fromkeys(keeper._every_s, -1e9)
+    keeper.watch()
     keeper.tidy()
     assert done == ["retire"]
+    away_now[0] = False
+    keeper.tidy()
+    assert done == ["retire", "retire", "sweep"]
+
+
+def test_whoever_ends_does_not_wait_until_all_is_swept(house):
+    for _ in range(3):
+        completed(house)
+    strays = [picture_name(str(uuid.uuid4()), 1, 0) for _ in range(3)]
+    for name in strays:
+        house.pictures.put(name, b"x")
+    house.clock.now += 100
+    for duty in ("retire", "sweep"):
+        keeper = house.keeper(pictures_s=50)
+        keeper._results = replace(keeper._results, pictures=Ending(house.pictures, keeper.stop))
+        before = len(house.pictures.names())
+        getattr(keeper, duty)()
+        assert len(house.pictures.names()) == before - 1
+        keeper.tidy()
+        assert len(house.pictures.names()) == before - 1
+    house.keeper(pictures_s=50).sweep()
+    assert house.pictures.names() == []

@@ -1,4 +1,4 @@
-"""Names of pictures and previews, which cannot be mistaken."""
+"""Names of pictures, previews and checkpoints, which cannot be mistaken."""
 
 import uuid
 
@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hidream_server.store.pictures import (
-    attempt_of,
+    checkpoint_key,
+    claim_of_checkpoint,
+    claim_of_picture,
+    claim_of_preview,
     picture_name,
     preview_key,
-    task_of,
-    task_of_preview,
 )
 
 TASK = "0d9f7c6e-1b2a-4c3d-8e4f-5a6b7c8d9e0f"
@@ -22,7 +23,7 @@ def test_a_name_tells_the_task_and_differs_for_every_attempt_and_image(
     task: uuid.UUID, attempt: int, image: int
 ):
     name = picture_name(str(task), attempt, image)
-    assert (task_of(name), attempt_of(name)) == (str(task), attempt)
+    assert claim_of_picture(name) == (str(task), attempt)
     others = {picture_name(str(task), attempt + 1, image), picture_name(str(task), attempt, 101)}
     assert name not in others
 
@@ -50,9 +51,15 @@ def test_a_name_tells_the_task_and_differs_for_every_attempt_and_image(
     ],
 )
 def test_what_is_no_picture_name_has_no_task(name):
-    assert task_of(name) is None
-    assert attempt_of(name) is None
+    assert claim_of_picture(name) is None
 
 
-def test_the_name_of_a_preview_tells_its_task():
-    assert task_of_preview(preview_key(TASK, 3)) == TASK
+def test_the_names_of_previews_and_checkpoints_tell_their_task_and_attempt():
+    assert claim_of_preview(preview_key(TASK, 12, 3)) == (TASK, 12)
+    assert claim_of_checkpoint(checkpoint_key(TASK, 12)) == (TASK, 12)
+
+
+@pytest.mark.parametrize("name", ["", "notes.txt", TASK, f".{TASK}_1", f"{TASK}_1/0", "_1", "_1_0"])
+def test_what_is_neither_has_no_task(name):
+    assert claim_of_preview(name) is None
+    assert claim_of_checkpoint(name) is None

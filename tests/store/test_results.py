@@ -8,8 +8,11 @@ import pytest
 
 from hidream_server.errors import ConfigurationError
 from hidream_server.settings import load_settings
+from hidream_server.store.blobs import Blobs
+from hidream_server.store.bucket import Bucket
 from hidream_server.store.database import Database
-from hidream_server.store.results import open_results, require_s3
+from hidream_server.store.folder import Folder
+from hidream_server.store.results import Results, open_results, require_s3
 from tests.s3 import S3
 from tests.support import new_database
 
@@ -56,6 +59,27 @@ def test_a_place_of_another_database_is_refused(place: str, tmp_path: Path, data
     assert open_results(place, tmp_path, database).pictures.get("a") == b"picture"
 
 
+def test_of_two_databases_that_come_at_once_one_is_refused(
+    place: str, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    store = Bucket if place.startswith("s3://") else Folder
+    stranger, really_get = new_database(tmp_path / "others.db"), store.get
+    others: list[Results] = []
+
+    def get(blobs: Blobs, name: str) -> bytes | None:
+        found = really_get(blobs, name)
+        if not others:
+            monkeypatch.setattr(store, "get", really_get)
+            others.append(open_results(place, tmp_path, stranger))
+        return found
+
+    monkeypatch.setattr(store, "get", get)
+    with pytest.raises(ConfigurationError, match="belongs to another task database"):
+        open_results(place, tmp_path, database)
+    assert len(others) == 1
+    stranger.dispose()
+
+
 def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(
     tmp_path: Path, database: Database
 ):
@@ -77,13 +101,30 @@ def test_a_bucket_that_cannot_be_written_is_said_in_one_sentence(
     assert "\n" not in str(at.value)
 
 
-@pytest.mark.parametrize("value", ["nonsense", "host:9000", "s3://host", "http://"])
-def test_an_endpoint_that_is_none_is_said_in_one_sentence(
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nonsense",
+        "host:9000",
+        "s3://host",
+        "http://",
+        "http://me:secret@host",
+        "https://secret@host:9000/a",
+        "me:secret@host",
+        "http://host/a@secret",
+        "http://host secret",
+    ],
+)
+def test_an_endpoint_that_is_none_is_said_in_one_sentence_without_its_secrets(
     value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database: Database
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", value)
-    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL is no http or https address"):
+    with pytest.raises(
+        ConfigurationError, match="AWS_ENDPOINT_URL is no http or https address"
+    ) as error:
         open_results("s3://bucket", tmp_path, database)
+    assert value not in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 def test_without_the_extra_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch):

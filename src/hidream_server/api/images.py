@@ -21,7 +21,7 @@ from hidream_server.errors import (
     TaskNotFinishedError,
 )
 from hidream_server.store.blobs import Blob
-from hidream_server.store.pictures import preview_key, task_of
+from hidream_server.store.pictures import claim_of_picture, preview_key
 from hidream_server.task import Task, TaskState
 
 router = APIRouter(tags=["images"])
@@ -71,7 +71,7 @@ def preview(followed: FollowedDep, services: ServicesDep, image_index: int = 0) 
     """Return how an unfinished image looked last; for tasks submitted with num_previews."""
     task = followed.task
     _require_index(image_index, task.params.num_images)
-    data = services.results.previews.get(preview_key(task.id, image_index))
+    data = services.results.previews.get(preview_key(task.id, task.attempt, image_index))
     if data is None or not task.state.is_open:
         raise PreviewNotFoundError(
             f"Task {task.id} has no preview of image {image_index} now: it was submitted without"
@@ -115,8 +115,8 @@ def require_pictures(task: Task) -> None:
 
 def _by_name(services: Services, caller: Caller, name: str) -> Blob:
     """Return a picture, if it is the result of a task."""
-    task_id = task_of(name)
-    task = services.queue.get(task_id) if task_id else None
+    claim = claim_of_picture(name)
+    task = services.queue.get(claim[0]) if claim else None
     if task is None or not caller.sees(task) or name not in task.pictures:
         raise PictureNotFoundError("There is no such picture.")
     return picture_of(services, task, name)

@@ -125,6 +125,6 @@ def _delete(services: ServicesDep, task_id: str) -> None:
     if task is None:
         raise TaskNotFoundError(f"There is no task {task_id}.")
     # What cannot be dropped now belongs to no task any more, and is swept later.
-    with suppress(ResultsUnavailableError):
+    with suppress(OSError, ResultsUnavailableError):
         for name in task.pictures:
             services.results.pictures.drop(name)

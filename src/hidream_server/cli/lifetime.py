@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from hidream_server.cli.members import follow_pace
 from hidream_server.cli.stores import Stores
@@ -12,7 +12,6 @@ from hidream_server.engine.membership import SAY_S, Membership
 from hidream_server.engine.replicas import Replicas
 from hidream_server.errors import HiDreamError
 from hidream_server.logs import end_startup_log, set_up_logs
-from hidream_server.queue.housekeeping import Housekeeper
 from hidream_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -76,21 +75,24 @@ async def kept_in_order(
     """Keep house, and in touch with other processes, for as long as this lasts."""
     await asyncio.to_thread(membership.refresh)
     keeping = [
-        asyncio.create_task(_keep_house(stores.housekeeper)),
+        asyncio.create_task(_keep_doing(stores.housekeeper.watch)),
+        asyncio.create_task(_keep_doing(stores.housekeeper.tidy)),
         asyncio.create_task(_keep_in_touch(stores, membership, bool(engine.supervisors))),
         asyncio.create_task(_follow_startup(engine, startup)),
     ]
     try:
         yield
     finally:
+        # The thread of a task that is cancelled goes on, and the process ends after it.
+        stores.housekeeper.stop()
         for task in keeping:
             task.cancel()
         await asyncio.to_thread(membership.leave)
 
 
-async def _keep_house(housekeeper: Housekeeper) -> None:
+async def _keep_doing(duty: Callable[[], object]) -> None:
     while True:
-        await asyncio.to_thread(housekeeper.tidy)
+        await asyncio.to_thread(duty)
         await asyncio.sleep(_TIDY_S)
 
 

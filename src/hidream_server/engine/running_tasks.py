@@ -13,6 +13,7 @@ from functools import partial
 
 from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
+from hidream_server.engine.writer import Writer
 from hidream_server.ipc.messages import (
     Checkpoint,
     ImageDone,
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Least time between two writes of progress, and most between two renewals of leases, in seconds.
 _PROGRESS_S, _RENEWAL_S = 0.25, LEASE_S / 6
+#: How long whoever ends waits for what is yet to be written.
+_SETTLE_S = 5.0
 
 TaskEvent = TaskBegun | StepDone | Checkpoint | ImageDone | Preview | TaskDone | TaskFailed
 
@@ -76,6 +79,7 @@ class RunningTasks:
     ) -> None:
         self._queue = queue
         self._leavings = leavings
+        self._writer = Writer()
         self._outlook = outlook
         self._clock = clock
         self._observer = observer
@@ -125,11 +129,17 @@ class RunningTasks:
 
     def listen(self, changed: Callable[[], object]) -> None:
         """Call `changed`, in the event loop, when one may have come to its end."""
-        self._leavings.listen(changed)
+        self._writer.listen(changed)
 
     async def settle(self) -> None:
-        """Wait until everything is written, but not for long."""
-        await self._leavings.settle()
+        """Wait until everything is written, but not for long; raise a mistake in that."""
+        await self._writer.settle(_SETTLE_S)
+        self._writer.check()
+
+    def close(self) -> None:
+        """Write nothing more."""
+        self._writer.close()
+        self._leavings.close()
 
     def add(self, task: Task) -> None:
         self._running[task.id, task.attempt] = _Running(task, self._clock())
@@ -146,14 +156,14 @@ class RunningTasks:
             running = self._running[claim]
             self._drop(claim)
             self._forget(running.task)
-        self._leavings.drop_checkpoint(task_id)
+        self._drop_checkpoints(task_id)
 
-    def checkpoint_of(self, task: Task) -> bytes | None:
+    async def checkpoint_of(self, task: Task) -> bytes | None:
         """Return what a task may go on from.
 
         After a second crash it begins anew: its checkpoint may be what brings groups down.
         """
-        return self._leavings.checkpoint_of(task) if task.crashes < 2 else None
+        return await self._leavings.checkpoint_of(task) if task.crashes < 2 else None
 
     def steps_by(self, task: Task) -> float | None:
         """Return when a task's steps must be done, if it has a deadline."""
@@ -250,7 +260,7 @@ class RunningTasks:
 
     async def beat(self) -> None:
         """Renew all leases and write down all progress, if it is time; leave what is lost."""
-        self._leavings.check()
+        self._writer.check()
         now = self._clock()
         since = now - self._last_beat
         if not self._running or since < (_PROGRESS_S if self._moved else _RENEWAL_S):
@@ -276,15 +286,15 @@ class RunningTasks:
                 with log_context(task=running.task.id):
                     await write(running)
 
-        self._leavings.add(running.task.id, unless_left)
+        self._writer.add(running.task.id, unless_left)
 
     async def _checkpoint(self, running: _Running) -> None:
         data, running.checkpoint = running.checkpoint or b"", None
-        await self._leavings.keep_checkpoint(running.task.id, data)
+        await self._leavings.keep_checkpoint(running.claim, data)
 
     async def _preview(self, running: _Running, event: Preview) -> None:
         index = event.image_index
-        if await self._leavings.keep_preview(running.task.id, index, event.data):
+        if await self._leavings.keep_preview(running.claim, index, event.data):
             self._new_previews.append((running.claim, index))
             self._moved = True
 
@@ -333,7 +343,7 @@ class RunningTasks:
 
     def _end(self, running: _Running) -> None:
         self._leave(running)
-        self._leavings.drop_checkpoint(running.task.id)
+        self._drop_checkpoints(running.task.id)
 
     def _leave(self, running: _Running) -> None:
         """Have no more to do with a task, whose checkpoint another attempt may need."""
@@ -344,4 +354,10 @@ class RunningTasks:
         """Drop what is only of use while a task runs."""
         self._outlook.forget(task.id)
         self._observer.left(task)
-        self._leavings.drop_previews(task)
+        if task.params.num_previews:
+            claim, count = (task.id, task.attempt), task.params.num_images
+            self._writer.add(task.id, partial(self._leavings.drop_previews, claim, count))
+
+    def _drop_checkpoints(self, task_id: str) -> None:
+        """Drop them after all that is being written, which may be one of them."""
+        self._writer.add(task_id, partial(self._leavings.drop_checkpoints, task_id))

@@ -38,6 +38,7 @@ from hidream_server.ipc.messages import (
 from hidream_server.layouts.layout import Layout
 from hidream_server.logs import log_context
 from hidream_server.observer import PROMPT_EMBEDDINGS, UNOBSERVED, Observer
+from hidream_server.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,8 @@ class Supervisor:
         except StoreUnavailableError:
             # Only a stop makes the queue give up. Whoever starts next takes the tasks back.
             logger.error("The task database is away: %d task(s) stay leased", len(self._running))
+        finally:
+            self._running.close()
 
     async def _one_group(self) -> None:
         """Start a group and work with it until it is lost, or gives way to another."""
@@ -237,7 +240,7 @@ class Supervisor:
     async def _admit(self, group: WorkerGroup) -> None:
         """Send the ranks what they may begin."""
         while (task := await self._admission.next_task()) is not None:
-            checkpoint = await asyncio.to_thread(self._running.checkpoint_of, task)
+            checkpoint = await self._checkpoint_of(task)
             self._last_sign = self._clock()
             await group.send(
                 StartTask(
@@ -251,6 +254,13 @@ class Supervisor:
                     checkpoint=checkpoint,
                 )
             )
+
+    async def _checkpoint_of(self, task: Task) -> bytes | None:
+        """Read what a task may go on from; leases are renewed however long that takes."""
+        reading = asyncio.create_task(self._running.checkpoint_of(task))
+        while not (await asyncio.wait([reading], timeout=_POLL_S))[0]:
+            await self._running.beat()
+        return reading.result()
 
     async def _record(self, event: Event) -> None:
         match event:

@@ -44,6 +44,11 @@ class Writer:
         if self._at_work:
             await asyncio.wait(self._at_work, timeout=patience_s)
 
+    def close(self) -> None:
+        """Leave what is yet to be written."""
+        for work in self._at_work:
+            work.cancel()
+
     async def _work(self, task_id: str) -> None:
         waiting = self._waiting[task_id]
         try:

@@ -5,11 +5,12 @@ Leases that ran out, tasks whose time is over, pictures and rows that are old, f
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hidream_server.errors import StoreUnavailableError
+from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
 from hidream_server.queue.task_queue import LEASE_S, TaskQueue
 from hidream_server.settings import Settings
 from hidream_server.store.batches import BatchStore
@@ -17,9 +18,10 @@ from hidream_server.store.blobs import Blobs
 from hidream_server.store.database import Database
 from hidream_server.store.files import FileStore
 from hidream_server.store.outbox import Outbox
-from hidream_server.store.pictures import attempt_of, task_of, task_of_preview
+from hidream_server.store.pictures import claim_of_checkpoint, claim_of_picture, claim_of_preview
 from hidream_server.store.results import Results
 from hidream_server.store.retention import EndedTasks, Excess
+from hidream_server.store.statements import Claim
 from hidream_server.task import Task, TaskState
 
 logger = logging.getLogger(__name__)
@@ -74,23 +76,42 @@ class Housekeeper:
         self._results = results
         self._rules = rules
         self._clock = clock
-        #: Of each duty, how often it is one, and when it was done last.
-        self._every_s = {self.free_lapsed: 0.0, self.retire: _RETIRE_S, self.sweep: _SWEEP_S}
+        #: Of each duty that may take long, how often it is one, and when it was done last.
+        self._every_s = {self.retire: _RETIRE_S, self.forget: _RETIRE_S, self.sweep: _SWEEP_S}
         self._done_at = dict.fromkeys(self._every_s, -math.inf)
+        self._stopping = threading.Event()
+
+    def watch(self) -> None:
+        """Do what may wait for no other duty, which is why `tidy` is for another thread."""
+        self._done(self.free_lapsed)
 
     def tidy(self) -> None:
         """Do what it is time for; a duty that fails is tried again and keeps no other from its."""
         for duty, every_s in self._every_s.items():
+            if self._stopping.is_set():
+                return
             if self._clock() - self._done_at[duty] < every_s:
                 continue
-            try:
-                duty()
-            except StoreUnavailableError:
-                # While that is away there is nothing that could be put in order.
+            if not self._done(duty):
                 return
-            except Exception:
-                logger.exception("The house could not be kept in order")
             self._done_at[duty] = self._clock()
+
+    def stop(self) -> None:
+        """Let whoever tidies up in another thread come to an end: what is left is swept later."""
+        self._stopping.set()
+
+    def _done(self, duty: Callable[[], object]) -> bool:
+        """Do a duty as far as that can be; False while the database is away, for then none can."""
+        try:
+            duty()
+        except ResultsUnavailableError:
+            # Which is in the log already, once.
+            pass
+        except StoreUnavailableError:
+            return False
+        except Exception:
+            logger.exception("The house could not be kept in order")
+        return True
 
     def free_lapsed(self) -> None:
         """Queue tasks again whose group is gone, and fail those whose time is over."""
@@ -103,17 +124,21 @@ class Housekeeper:
         self._queue.end_overdue(self._rules.queued_s, self._rules.running_s)
 
     def retire(self) -> None:
-        """Delete pictures that are too old or too many, and rows that are too old."""
+        """Delete pictures that are too old or too many."""
         now, rules = self._clock(), self._rules
         excess = Excess(
             made_before=now - rules.pictures_s if rules.pictures_s else 0.0,
             size_bytes=rules.pictures_bytes or float("inf"),
         )
-        while expired := self._ended.expire(excess, now):
-            # The rows say so before the files are gone: a link that is given leads to a file.
-            for name in (name for task in expired for name in task.pictures):
-                self._results.pictures.drop(name)
+        while not self._stopping.is_set() and (expired := self._ended.expire(excess, now)):
             logger.info("Pictures of %d task(s) expired", len(expired))
+            # The rows say so before the files are gone: a link that is given leads to a file.
+            names = [name for task in expired for name in task.pictures]
+            self._drop(self._results.pictures, names)
+
+    def forget(self) -> None:
+        """Delete rows that are too old, of what has no pictures any more."""
+        now, rules = self._clock(), self._rules
         if rules.tasks_s:
             self._ended.forget(now - rules.tasks_s)
             self._files.forget(now - rules.tasks_s)
@@ -130,44 +155,64 @@ class Housekeeper:
         results = self._results
         count = sum(
             (
-                self._sweep(results.pictures, task_of, _owns),
-                self._sweep(results.checkpoints, str, _is_open),
-                self._sweep(results.previews, task_of_preview, _is_open),
+                self._sweep(results.pictures, claim_of_picture, _owns_picture),
+                self._sweep(results.checkpoints, claim_of_checkpoint, _owns_checkpoint),
+                self._sweep(results.previews, claim_of_preview, _owns_preview),
             )
         )
         if count:
             logger.info("%d file(s) that no task owns were deleted", count)
         for blobs in (results.pictures, results.checkpoints, results.previews):
-            blobs.drop_unfinished()
+            if not self._stopping.is_set():
+                blobs.drop_unfinished()
 
     def _sweep(
         self,
         blobs: Blobs,
-        owner: Callable[[str], str | None],
-        owns: Callable[[Task, str], bool],
+        claim_of: Callable[[str], Claim | None],
+        owns: Callable[[Task, int, str], bool],
     ) -> int:
         """Delete what is not owned, of what may have an owner; return how many."""
-        names = [(name, task_id) for name in blobs.names() if (task_id := owner(name))]
+        names = [(name, claim) for name in blobs.names() if (claim := claim_of(name))]
         count = 0
         for start in range(0, len(names), _AT_ONCE):
+            if self._stopping.is_set():
+                break
             some = names[start : start + _AT_ONCE]
-            ids = sorted({task_id for _, task_id in some})
+            ids = sorted({task_id for _, (task_id, _) in some})
             tasks = {task.id: task for task in self._queue.find(ids)}
-            for name, task_id in some:
-                task = tasks.get(task_id)
-                if task is None or not owns(task, name):
-                    blobs.drop(name)
-                    count += 1
+            count += self._drop(
+                blobs,
+                [
+                    name
+                    for name, (task_id, attempt) in some
+                    if (task := tasks.get(task_id)) is None or not owns(task, attempt, name)
+                ],
+            )
         return count
 
+    def _drop(self, blobs: Blobs, names: Sequence[str]) -> int:
+        """Delete files until it is to stop; return how many."""
+        for count, name in enumerate(names):
+            # Each may take its time, where they are far away.
+            if self._stopping.is_set():
+                return count
+            blobs.drop(name)
+        return len(names)
 
-def _owns(task: Task, name: str) -> bool:
+
+def _owns_picture(task: Task, attempt: int, name: str) -> bool:
     """Tell whether a picture is a task's result, or may become it."""
     if task.state is TaskState.PROCESSING:
-        return attempt_of(name) == task.attempt
+        return attempt == task.attempt
     return name in task.pictures and task.expired_at is None
 
 
-def _is_open(task: Task, _name: str) -> bool:
-    """Tell whether a task may go on from its checkpoint, or show its preview."""
+def _owns_checkpoint(task: Task, _attempt: int, _name: str) -> bool:
+    """Tell whether a task may go on from a checkpoint: from the newest that can be read."""
     return task.state.is_open
+
+
+def _owns_preview(task: Task, attempt: int, _name: str) -> bool:
+    """Tell whether a preview is what an unfinished task looks like now."""
+    return task.state.is_open and attempt == task.attempt

@@ -34,6 +34,12 @@ class Blobs(Protocol):
     def put(self, name: str, data: bytes) -> None:
         """Keep bytes in place of what is there: whole or not at all, for good on return."""
 
+    def put_new(self, name: str, data: bytes) -> None:
+        """Keep bytes where there is nothing yet; of several who do so at once one succeeds.
+
+        Nobody is told which: whoever reads afterwards knows.
+        """
+
     def open(self, name: str) -> Blob | None:
         """Return what is kept under a name, to be sent; None if there is nothing."""
 
@@ -44,7 +50,10 @@ class Blobs(Protocol):
         """Tell whether there is something under a name."""
 
     def names(self) -> Iterable[str]:
-        """Return all names; slow where there are many, so not for what somebody waits for."""
+        """Return all names; slow where there are many, so not for what somebody waits for.
+
+        What others have left there under no plain name, or as no file, is passed over.
+        """
 
     def drop(self, name: str) -> None:
         """Keep no longer what is there, if anything is."""
@@ -53,8 +62,13 @@ class Blobs(Protocol):
         """Delete what processes that were killed had begun to put."""
 
 
+def is_plain(name: str) -> bool:
+    """Tell whether a name can lead nowhere else."""
+    return bool(name) and not name.startswith(".") and not any(char in name for char in "/\\\0")
+
+
 def plain(name: str) -> str:
     """Return a name that can lead nowhere else; raise ValueError for any other."""
-    if not name or name.startswith(".") or any(char in name for char in "/\\\0"):
+    if not is_plain(name):
         raise ValueError(f"{name!r} is no name for what is kept")
     return name

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from hidream_server.errors import ConfigurationError, ResultsUnavailableError
-from hidream_server.store.blobs import Blob, plain
+from hidream_server.store.blobs import Blob, is_plain, plain
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,14 @@ logger = logging.getLogger(__name__)
 _CONNECT_S, _REQUEST_S = 3, 20
 #: Where the library finds the address of a store that is not Amazon's.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+#: What a store says of a bucket that is missing; the library takes it for a missing object.
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"
 #: So much of what the library says is said on.
 _SHOWN_CHARS = 300
 
 
 @dataclass(slots=True)
-class _Line:
+class _Contact:
     """The way to a store: whether it answers, which is said once, and who may try it."""
 
     where: str
@@ -71,24 +73,29 @@ class _Line:
 class Bucket:
     """One object for each name, under one prefix; see `Blobs`."""
 
-    def __init__(self, store: S3Store, line: _Line, folder: str = "") -> None:
+    def __init__(self, store: S3Store, contact: _Contact, folder: str = "") -> None:
         self._store = store
-        self._line = line
+        self._contact = contact
         self._folder = folder
 
     def within(self, folder: str) -> "Bucket":
         """Return what is kept further down in the same bucket."""
-        return Bucket(self._store, self._line, f"{self._folder}{folder}/")
+        return Bucket(self._store, self._contact, f"{self._folder}{folder}/")
 
     def put(self, name: str, data: bytes) -> None:
         key = self._key(name)
-        with self._line.asking("write"):
+        with self._contact.asking("write"):
             # In one request: of an upload in parts something would stay if it were cut off.
             self._store.put(key, data, use_multipart=False)
 
+    def put_new(self, name: str, data: bytes) -> None:
+        key = self._key(name)
+        with self._contact.asking("write"), suppress(AlreadyExistsError):
+            self._store.put(key, data, use_multipart=False, mode="create")
+
     def open(self, name: str) -> Blob | None:
         key = self._key(name)
-        with self._line.asking(), suppress(FileNotFoundError):
+        with self._contact.asking(), _if_there():
             found = self._store.get(key)
             data, meta = bytes(found.bytes()), found.meta
             at = meta["last_modified"].timestamp()
@@ -101,21 +108,26 @@ class Bucket:
 
     def exists(self, name: str) -> bool:
         key = self._key(name)
-        with self._line.asking(), suppress(FileNotFoundError):
-            self._store.head(key)
+        with self._contact.asking(), _if_there():
+            with suppress(FileNotFoundError):
+                self._store.head(key)
+                return True
+            # Of what is missing, object or bucket, only the body of an answer tells.
+            self._store.get(key)
             return True
         return False
 
     def names(self) -> list[str]:
-        with self._line.asking():
+        with self._contact.asking():
             pages = list(self._store.list(self._folder or None))
         start = len(self._folder)
-        return sorted(found["path"][start:] for page in pages for found in page)
+        names = (found["path"][start:] for page in pages for found in page)
+        return sorted(name for name in names if is_plain(name))
 
     def drop(self, name: str) -> None:
         key = self._key(name)
         # Some stores say so when there is nothing, most do not.
-        with self._line.asking("write"), suppress(FileNotFoundError):
+        with self._contact.asking("write"), _if_there():
             self._store.delete(key)
 
     def drop_unfinished(self) -> None:
@@ -123,6 +135,16 @@ class Bucket:
 
     def _key(self, name: str) -> str:
         return self._folder + plain(name)
+
+
+@contextmanager
+def _if_there() -> Iterator[None]:
+    """Pass over that there is no such object; that there is no such bucket is trouble."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _NO_BUCKET in str(error):
+            raise
 
 
 def open_bucket(url: str) -> Bucket:
@@ -145,15 +167,21 @@ def open_bucket(url: str) -> Bucket:
         )
     except (BaseError, ValueError) as error:
         raise ConfigurationError(f"{url} cannot be used: {reason(error)}") from error
-    return Bucket(store, _Line(url))
+    return Bucket(store, _Contact(url))
 
 
 def _check_endpoints() -> None:
-    """Refuse an address with which the library would end the process."""
+    """Refuse an address with which the library would end the process, or that has a secret in it.
+
+    What it is is not said: it would be in the log.
+    """
     for name in _ENDPOINTS:
         value = os.environ.get(name)
-        if value and not re.match(r"https?://[^/\s]+", value):
-            raise ConfigurationError(f"{name} is no http or https address: {value}")
+        if value and not re.fullmatch(r"https?://[^/\s@]+(/[^\s@]*)?", value):
+            raise ConfigurationError(
+                f"{name} is no http or https address, or there is an @ in it: who asks is said by"
+                " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
 
 
 def reason(error: BaseException) -> str:

@@ -1,9 +1,11 @@
 """Bytes under names as files in one folder, on a disk of this machine or one that many share."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
-from hidream_server.store.blobs import Blob, plain
-from hidream_server.store.whole_files import drop_unfinished, is_unfinished, write_whole
+from hidream_server.store.blobs import Blob, is_plain, plain
+from hidream_server.store.whole_files import drop_unfinished, write_whole
 
 
 class Folder:
@@ -17,6 +19,10 @@ class Folder:
 
     def put(self, name: str, data: bytes) -> None:
         write_whole(self._path(name), data, self._durable)
+
+    def put_new(self, name: str, data: bytes) -> None:
+        with suppress(FileExistsError):
+            write_whole(self._path(name), data, self._durable, new=True)
 
     def open(self, name: str) -> Blob | None:
         path = self._path(name)
@@ -34,7 +40,12 @@ class Folder:
         return self.open(name) is not None
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self._folder.iterdir() if not is_unfinished(path))
+        with os.scandir(self._folder) as found:
+            return sorted(
+                entry.name
+                for entry in found
+                if is_plain(entry.name) and entry.is_file(follow_symlinks=False)
+            )
 
     def drop(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)

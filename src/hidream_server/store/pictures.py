@@ -1,35 +1,44 @@
-"""Names of pictures and previews, which tell whose they are.
+"""Names of pictures, previews and checkpoints, which tell whose they are.
 
-A picture's carries task, attempt and image, so that two attempts never write the same one.
+Each carries task and attempt, so that two attempts never write or drop the same one.
 """
 
 import re
 
+from hidream_server.store.statements import Claim
 from hidream_server.task import TASK_ID
 
-_NAME = re.compile(rf"(?P<task>{TASK_ID})_(?P<attempt>\d+)_\d+\.png")
+_PICTURE = re.compile(rf"(?P<task>{TASK_ID})_(?P<attempt>\d+)_\d+\.png")
+_PREVIEW = re.compile(rf"(?P<task>{TASK_ID})_(?P<attempt>\d+)_\d+")
+_CHECKPOINT = re.compile(rf"(?P<task>{TASK_ID})_(?P<attempt>\d+)")
 
 
 def picture_name(task_id: str, attempt: int, image_index: int) -> str:
     return f"{task_id}_{attempt}_{image_index}.png"
 
 
-def task_of(name: str) -> str | None:
-    """Return the id of the task a picture name belongs to, None if it is no picture name."""
-    match = _NAME.fullmatch(name)
-    return match["task"] if match else None
+def claim_of_picture(name: str) -> Claim | None:
+    """Return the task and the attempt that made a picture, None if it is no picture's name."""
+    return _claim(_PICTURE.fullmatch(name))
 
 
-def attempt_of(name: str) -> int | None:
-    """Return the attempt that made a picture, None if it is no picture name."""
-    match = _NAME.fullmatch(name)
-    return int(match["attempt"]) if match else None
+def preview_key(task_id: str, attempt: int, image_index: int) -> str:
+    return f"{task_id}_{attempt}_{image_index}"
 
 
-def preview_key(task_id: str, image_index: int) -> str:
-    return f"{task_id}_{image_index}"
+def claim_of_preview(name: str) -> Claim | None:
+    """Return the task and the attempt that a preview shows, None if it is no preview's name."""
+    return _claim(_PREVIEW.fullmatch(name))
 
 
-def task_of_preview(name: str) -> str:
-    """Return the id of the task that a preview shows."""
-    return name.rpartition("_")[0]
+def checkpoint_key(task_id: str, attempt: int) -> str:
+    return f"{task_id}_{attempt}"
+
+
+def claim_of_checkpoint(name: str) -> Claim | None:
+    """Return the task and the attempt that made a checkpoint, None if it is none's name."""
+    return _claim(_CHECKPOINT.fullmatch(name))
+
+
+def _claim(match: re.Match[str] | None) -> Claim | None:
+    return (match["task"], int(match["attempt"])) if match else None

@@ -20,7 +20,7 @@ _S3 = "s3://"
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What tasks leave behind."""
+    """The stores of one place: one for each kind of what tasks leave behind."""
 
     pictures: Blobs
     #: By task: what it may go on from. A file that a power cut spoils is only time lost.
@@ -97,11 +97,17 @@ def _in_bucket(url: str, database: Database) -> Results:
 
 
 def _claim(root: Blobs, where: str, database: Database) -> None:
-    """Write down whose it is, which shows that it can be written; refuse what is another's."""
+    """Write down whose it is, unless somebody has; refuse what is another's or cannot be written.
+
+    Of two databases that come at once one is refused.
+    """
     mine = sha256(secret(database, "results")).hexdigest().encode()
-    if root.get(_OWNER) in (None, mine):
+    if root.get(_OWNER) is None:
+        root.put_new(_OWNER, mine)
+    if root.get(_OWNER) == mine:
+        # Shows that it can be written, too.
         root.put(_OWNER, mine)
-    if root.get(_OWNER) != mine:
+    else:
         raise ConfigurationError(
             f"--results {where} belongs to another task database, whose pictures would be deleted:"
             " choose another place, or give that database with --database-url; if it is gone for"

@@ -11,10 +11,11 @@ from pathlib import Path
 _GIVEN_UP_S = 3600.0
 
 
-def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
+def write_whole(path: Path, data: bytes, durable: bool = False, new: bool = False) -> None:
     """Put a file in place of what is there; if `durable`, it is on the disk when this returns.
 
-    Raises OSError, and leaves nothing of its own behind then.
+    Raises OSError, and leaves nothing of its own behind then: FileExistsError if it is to be `new`
+    and there is something.
     """
     # Of its own: two processes may be writing the same file.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -24,25 +25,24 @@ def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        unfinished.replace(path)
+        if new:
+            # A rename would take the place of what came meanwhile.
+            path.hardlink_to(unfinished)
+        else:
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     if durable:
         _sync_names(path.parent)
 
 
-def is_unfinished(path: Path) -> bool:
-    """Tell whether a file is not yet what it will be, by its name."""
-    return path.name.startswith(".") and path.suffix == ".part"
-
-
 def drop_unfinished(folder: Path) -> None:
     """Delete what processes that were killed had begun to write; what is young may be in use."""
     oldest = time.time() - _GIVEN_UP_S
-    for path in filter(is_unfinished, folder.iterdir()):
+    for path in folder.glob(".*.part"):
         # Others may be about the same, or have just finished it.
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime < oldest:
+            if path.is_file() and path.stat().st_mtime < oldest:
                 path.unlink()
 
 

@@ -58,7 +58,7 @@ class Painter:
         for index in range(params.num_images):
             for preview in range(params.num_previews):
                 data = png(params.width // 4, params.height // 4, "gray")
-                services.results.previews.put(preview_key(task.id, index), data)
+                services.results.previews.put(preview_key(task.id, task.attempt, index), data)
                 services.queue.beat({claim: preview + 1}, [(claim, index)])
         names = [picture_name(task.id, task.attempt, j) for j in range(params.num_images)]
         for name in names:

@@ -40,7 +40,7 @@ class Answers:
         Raises PreviewNotFoundError if it is gone already.
         """
         services, request = self._services, self._request
-        key = preview_key(task.id, image_index)
+        key = preview_key(task.id, task.attempt, image_index)
         data = await run_in_threadpool(services.results.previews.get, key)
         if data is None:
             raise PreviewNotFoundError

@@ -16,7 +16,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from hidream_server.api.access import Caller, CallerDep
 from hidream_server.api.openai.pages import After, Order, listed
-from hidream_server.api.openai.results import Results, results_of
+from hidream_server.api.openai.results import BatchResults, results_of
 from hidream_server.api.services import LinksDep, Services, ServicesDep
 from hidream_server.errors import (
     BatchFileNotFoundError,
@@ -153,7 +153,7 @@ def _described(file: StoredFile) -> dict[str, Any]:
     }
 
 
-async def _described_results(file_id: str, results: Results) -> dict[str, Any]:
+async def _described_results(file_id: str, results: BatchResults) -> dict[str, Any]:
     file = StoredFile(
         id=file_id,
         client=results.batch.client,

@@ -35,7 +35,9 @@ def results_id(batch: Batch, failed: bool) -> str:
     return f"file-{batch.id.removeprefix('batch_')}-{'errors' if failed else 'output'}"
 
 
-def results_of(services: Services, links: Links, caller: Caller, file_id: str) -> "Results | None":
+def results_of(
+    services: Services, links: Links, caller: Caller, file_id: str
+) -> "BatchResults | None":
     """Return what a batch came to, None if this is no such file's id.
 
     Raises BatchFileNotFoundError if there is no such batch, or not yet such a file.
@@ -49,11 +51,11 @@ def results_of(services: Services, links: Links, caller: Caller, file_id: str) -
     progress = services.batches.progress([batch])[batch.id]
     if progress.open:
         raise BatchFileNotFoundError(f"There is no file {file_id} before the batch has ended.")
-    return Results(services, links, batch, progress, match[2] == "errors")
+    return BatchResults(services, links, batch, progress, match[2] == "errors")
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class BatchResults:
     """One of the two files of a batch that has ended."""
 
     services: Services
