@@ -107,7 +107,7 @@ def test_without_its_store_a_server_does_not_start_and_says_why(
     victim.start()
     assert victim.process.wait(PATIENCE_S) == 1
     last = victim.console().strip().splitlines()[-1]
-    assert f"--results {place} cannot be written: " in last
+    assert f"--results {place} cannot be read: " in last
 
 
 @pytest.fixture
