@@ -32,7 +32,12 @@ _WIDTH = 120
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; return 0, or 1 if something failed, or 2 if nothing can be measured here."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.parent}")
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
     logging.disable_progress_bar()
     budget = Budget(options.budget_s)
     try:
@@ -44,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = {"size": options.size, "rounds": options.rounds, "budget (s)": options.budget_s}
     report = Report(machine.about(bench.device, kind) | asked)
     for part in [part for name, part in PARTS.items() if name in (options.part or PARTS)]:
-        _measure(part, bench, report)
+        if part.lossy and not options.part:
+            report.leave_out(part.name, f"it is lossy; --part {part.name} measures it")
+        else:
+            _measure(part, bench, report)
         if options.json:
             report.write(options.json)
     report.show(Console(width=_WIDTH, highlight=False))

@@ -100,7 +100,9 @@ def test_without_time_nothing_is_measured_and_all_of_it_is_named(tmp_path: Path,
     found = json.loads(file.read_text())
     assert found["rows"] == []
     assert list(found["missing"]) == list(PARTS)
-    assert "not measured: step: 0 s were left" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not measured: step: 0 s were left" in said
+    assert "not measured: fp8: it is lossy; --part fp8 measures it." in said
 
 
 def test_a_part_that_fails_is_named_and_the_others_go_on(monkeypatch, capsys) -> None:
@@ -155,6 +157,20 @@ def test_a_part_for_which_there_is_no_memory_is_left_out(monkeypatch, capsys) ->
     )
     assert main(options(["decode", "ceiling"])) == 0
     assert "not measured: decode: it takes 1000000000.0 GB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--json", "/no/such/folder/found.json"], "there is no folder /no/such/folder"),
+        (["--rounds", "0"], "--rounds: at least 1"),
+        (["--part", "speed"], "invalid choice"),
+    ],
+)
+def test_a_wrong_option_is_refused(wrong: list[str], said: str, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*SMALL, *wrong])
+    assert said in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_refused(capsys) -> None:

@@ -31,6 +31,8 @@ class Part:
     copies: float = 1.0
     #: Autoencoder and text encoders are there.
     components: bool = False
+    #: Pictures would not be the same; measured only where it is named.
+    lossy: bool = False
 
 
 PARTS = {
@@ -44,7 +46,14 @@ PARTS = {
         Part("decode", "latents to pixels", measure_decoding, 10, 0, components=True),
         Part("encode", "a new prompt, a known one", measure_encoding, 20, components=True),
         Part("pictures", "prompt to PNG", measure_pictures, 45, components=True),
-        Part("fp8", "lossy: steps with products in fp8", measure_eight_bits, 40, copies=1.6),
+        Part(
+            "fp8",
+            "lossy, only if named: steps with products in fp8",
+            measure_eight_bits,
+            40,
+            copies=1.6,
+            lossy=True,
+        ),
         Part("switch", "another variant's weights", measure_switch, 40),
         Part("load", "weights from local files", measure_loading, 90, copies=2),
         Part("server", "what the server adds, demo model on the CPU", measure_server, 90, copies=0),

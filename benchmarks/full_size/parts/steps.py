@@ -48,7 +48,7 @@ def measure_compiled(bench: Bench, report: Report) -> None:
         report.note("compile", COMPILED, why)
     compare(bench, report, "compile", 2, (STOCK, HOISTED, COMPILED))
     _with_time(bench, report, "compile, one row", 1, (STOCK, HOISTED, COMPILED))
-    bench.forget(COMPILED)
+    _forget_compiled(bench, COMPILED)
 
 
 def measure_eight_bits(bench: Bench, report: Report) -> None:
@@ -63,9 +63,14 @@ def measure_eight_bits(bench: Bench, report: Report) -> None:
     bench.forget(EIGHT_BITS)
     if bench.device.is_accelerator:
         _with_time(bench, report, "fp8, compiled", 2, (STOCK, HOISTED, EIGHT_BITS_COMPILED))
-        bench.forget(EIGHT_BITS_COMPILED)
+        _forget_compiled(bench, EIGHT_BITS_COMPILED)
     else:
         report.leave_out("fp8, compiled", "only on a card")
+
+
+def _forget_compiled(bench: Bench, name: str) -> None:
+    torch.compiler.reset()
+    bench.forget(name)
 
 
 def _with_time(bench: Bench, report: Report, part: str, rows: int, names: Sequence[str]) -> None:
@@ -113,10 +118,11 @@ def compare(bench: Bench, report: Report, part: str, rows: int, names: Sequence[
 def _first(bench: Bench, way: Way, inputs: Inputs, compiled: bool) -> _First:
     """Warm a way up; raise ValueError if what it computes is of no use."""
     found: list[Tensor] = []
+    steps = bench.size.steps
     start = time.perf_counter()
 
     def denoise() -> Tensor:
-        return way.denoise(inputs, bench.size.steps, Stopwatch(bench.device))
+        return way.denoise(inputs, steps, Stopwatch(bench.device))
 
     peak = bench.peak_bytes(lambda: found.extend((way.forward(inputs), denoise())))
     seconds = time.perf_counter() - start
@@ -132,7 +138,7 @@ def _first(bench: Bench, way: Way, inputs: Inputs, compiled: bool) -> _First:
         peak_bytes=peak,
         # What counts calls elsewhere would be compiled along.
         forward_waits=count_waits(device, way.call(inputs)) if cuda or not compiled else None,
-        step_waits=count_waits(device, denoise) / bench.size.steps if cuda else None,
+        step_waits=count_waits(device, denoise) / steps if cuda else None,
     )
 
 
