@@ -6,7 +6,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.full_size import eight_bit, operations
-from benchmarks.full_size.bench import EIGHT_BITS, ENGINE, GROUPED, HOISTED, STOCK, Bench
+from benchmarks.full_size.bench import (
+    EIGHT_BITS,
+    EIGHT_BITS_COMPILED,
+    ENGINE,
+    GROUPED,
+    HOISTED,
+    STOCK,
+    Bench,
+)
 from benchmarks.full_size.inputs import make_inputs
 from benchmarks.full_size.parts.around import decoding_operations
 from benchmarks.full_size.parts.steps import psnr
@@ -55,6 +63,11 @@ def test_eight_bits_lose_a_little_and_not_everything(new_bench) -> None:
     lossy, stock = (bench.way(name).forward(inputs) for name in (EIGHT_BITS, STOCK))
     relative = ((lossy - stock).norm() / stock.norm()).item()
     assert 0.005 < relative < 0.2
+    torch.compiler.reset()
+    # Traced whole; a graph that breaks raises.
+    compiled = bench.way(EIGHT_BITS_COMPILED).forward(inputs)
+    torch.compiler.reset()
+    assert torch.equal(compiled, lossy)
 
 
 def test_eight_bits_are_as_near_as_three_digits_of_mantissa_can_be() -> None:
