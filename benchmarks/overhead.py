@@ -56,10 +56,10 @@ def timed(paint: Callable[[], NDArray[np.uint8]]) -> tuple[float, NDArray[np.uin
     return time.perf_counter() - start, picture
 
 
-def compare(server: Server, pairs: int, size: int, steps: int) -> list[float]:
-    """Return server seconds over bare seconds for each pair, after one pair to warm up."""
+def compare(server: Server, pairs: int, size: int, steps: int) -> list[tuple[float, float]]:
+    """Return bare and server seconds of each pair, after one pair to warm up."""
     pipe = stock_pipeline(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
-    ratios = []
+    found = []
     for number in range(pairs + 1):
         task = params(
             prompt=f"a red circle, number {number}",
@@ -79,10 +79,8 @@ def compare(server: Server, pairs: int, size: int, steps: int) -> list[float]:
             seconds[arm], pictures[arm] = timed(arms[arm])
         np.testing.assert_array_equal(pictures["bare"], pictures["server"])
         if number > 0:
-            ratios.append(seconds["server"] / seconds["bare"])
-            shown = ", ".join(f"{arm} {taken:.3f} s" for arm, taken in sorted(seconds.items()))
-            print(f"pair {number}: {shown}, ratio {ratios[-1]:.3f}")
-    return ratios
+            found.append((seconds["bare"], seconds["server"]))
+    return found
 
 
 def main() -> None:
@@ -96,10 +94,13 @@ def main() -> None:
         server.start()
         try:
             server.wait_for("/readyz")
-            ratios = compare(server, options.pairs, options.size, options.steps)
+            found = compare(server, options.pairs, options.size, options.steps)
         finally:
             server.stop()
             server.clean_up()
+    ratios = [served / bare for bare, served in found]
+    for number, (bare, served) in enumerate(found, 1):
+        print(f"pair {number}: bare {bare:.3f} s, server {served:.3f} s, ratio {served / bare:.3f}")
     load, cores = os.getloadavg()[0], os.cpu_count()
     print(f"{options.size}x{options.size}, {options.steps} steps, guided, one thread")
     print(f"load average {load:.1f} on {cores} cores; every pair's pictures were the same")

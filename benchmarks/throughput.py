@@ -105,8 +105,17 @@ def served(server: Server, tasks: list[TaskParams]) -> tuple[float, list[float]]
     return time.perf_counter() - start, seconds
 
 
-def compare(server: Server, pipe: HiDreamImagePipeline, kind: Kind, pairs: int, each: int) -> None:
-    """Print the ratios of one kind; the first pair warms up."""
+@dataclass(frozen=True)
+class Found:
+    """Throughputs over those of a loop, seconds that tasks waited, and those of one alone."""
+
+    ratios: list[float]
+    waits: list[float]
+    alone: list[float]
+
+
+def compare(server: Server, pipe: HiDreamImagePipeline, kind: Kind, pairs: int, each: int) -> Found:
+    """Compare tasks of one kind; the first pair warms up."""
     ratios, waits, alone = [], [], []
     for pair in range(pairs + 1):
         tasks = [kind.task(1000 * pair + n) for n in range(CLIENTS * each)]
@@ -120,12 +129,16 @@ def compare(server: Server, pipe: HiDreamImagePipeline, kind: Kind, pairs: int, 
                 waits += latencies if pair else []
         if pair:
             ratios.append(seconds["serial"] / seconds["served"])
-    slowest = statistics.quantiles(waits, n=100)[98]
+    return Found(ratios, waits, alone)
+
+
+def show(kind: Kind, found: Found) -> None:
+    ratios, slowest = found.ratios, statistics.quantiles(found.waits, n=100)[98]
     print(
         f"{kind.name}: throughput of {CLIENTS} clients over a loop, median"
         f" {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), goal >="
-        f" {kind.goal}; p99 of {len(waits)} waits over {CLIENTS} x alone"
-        f" {slowest / (CLIENTS * statistics.median(alone)):.2f}, goal <= 1.0",
+        f" {kind.goal}; p99 of {len(found.waits)} waits over {CLIENTS} x alone"
+        f" {slowest / (CLIENTS * statistics.median(found.alone)):.2f}, goal <= 1.0",
         flush=True,
     )
 
@@ -143,7 +156,7 @@ def main() -> None:
         try:
             server.wait_for("/readyz")
             for kind in (kind for kind in KINDS if kind.name.startswith(options.only)):
-                compare(server, pipe, kind, options.pairs, options.each)
+                show(kind, compare(server, pipe, kind, options.pairs, options.each))
         finally:
             server.stop()
             server.clean_up()
