@@ -33,9 +33,14 @@ class Postgresql:
     def start(self) -> None:
         self._server.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that starts all others of the server."""
+        return int(self._server.get_pid())
+
     def crash(self) -> None:
         """End at once, as a machine does that loses its power; what is committed stays."""
-        postmaster = psutil.Process(self._server.get_pid())
+        postmaster = psutil.Process(self.pid)
         postmaster.send_signal(signal.SIGQUIT)
         postmaster.wait(60)
 

@@ -64,6 +64,7 @@ def _supervisor(
         where=f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else "",
         observer=observer,
         number=number,
+        groups=stores.outlook.count_groups,
     )
 
 

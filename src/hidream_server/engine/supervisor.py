@@ -74,15 +74,19 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = UNOBSERVED,
         number: int = 0,
+        groups: Callable[[], int] = lambda: 1,
     ) -> None:
-        """`number` is by which others know its group from those of other supervisors."""
+        """`number` is by which others know its group from those of other supervisors.
+
+        There are `groups` that take from the same queue.
+        """
         self._queue = queue
         self._running = running
         self._new_group = new_group
         self._ladder = ladder
         self._deadlines = deadlines
         self._learn = learn
-        self._admission = Admission(queue, running, max_running)
+        self._admission = Admission(queue, running, max_running, groups)
         #: What people call one of the devices, and which this group has, for the log.
         self._device = device
         self._name = f"Worker group on {where}" if where else "Worker group"
@@ -224,7 +228,9 @@ class Supervisor:
         deadlines = [self._clock() + _POLL_S]
         if self._running.painting:
             deadlines.append(self._last_sign + self._deadlines.step_s)
-        if self._stop_at is not None:
+        if self._stop_at is None:
+            deadlines.append(self._clock() + self._admission.ask_in_s)
+        else:
             deadlines.append(self._stop_at)
         return min(deadlines)
 

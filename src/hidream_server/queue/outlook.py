@@ -67,6 +67,11 @@ class Outlook:
         with self._lock:
             return self._pace.known, dict(self._beside_s)
 
+    def count_groups(self) -> int:
+        """Return how many groups there are."""
+        with self._lock:
+            return self._lanes
+
     def spread_over(self, lanes: int) -> None:
         """From now on there are so many groups."""
         with self._lock:

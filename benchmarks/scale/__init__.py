@@ -1,0 +1,1 @@
+"""How many worker groups one PostgreSQL carries: what its work costs, and where that bends."""
