@@ -60,7 +60,8 @@ class Size:
         network = self.network
         height, width = network.max_resolution
         return ModelDescription(
-            path=Path(f"HiDream-I1-{variant}"),
+            name=f"HiDream-I1-{variant}",
+            path=Path(),
             extra_path=None,
             variant=variant,
             sampler=_UNIPC if variant is Variant.FULL else "FlowMatchLCMScheduler",
