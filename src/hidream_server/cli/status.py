@@ -32,9 +32,10 @@ def _summary(health: dict[str, Any]) -> str:
 
 
 def _table(groups: list[dict[str, Any]]) -> Table:
+    names = ("machine", "model", "devices", "layout", "status")
     # Ids are to be copied: they are never broken, however narrow the terminal.
-    tasks_on_hand = Column("tasks on hand", no_wrap=True, min_width=36)
-    table = Table("machine", "model", "devices", "layout", "status", tasks_on_hand)
+    tasks_on_hand = Column("tasks on hand", no_wrap=True)
+    table = Table(*(Column(name, overflow="fold") for name in names), tasks_on_hand)
     for group in groups:
         wanted = group["wanted_layout"]
         layout = group["layout"] + (f" of {wanted}" if wanted != group["layout"] else "")
