@@ -71,6 +71,7 @@ def test_a_service_says_how_it_is(tmp_path, server) -> None:
     said = hidream(tmp_path, "status", server=server)
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("HiDream-I1-Demo: healthy, 1 of 1 worker groups ready, ")
+    assert ": cpu 0, tp1, healthy, HiDream-I1-Demo\n" in said.stdout
     found = json.loads(hidream(tmp_path, "status", "--json", server=server).stdout)
     [group] = found["groups"]
     assert (group["layout"], group["device_type"], group["ready"]) == ("tp1", "cpu", True)

@@ -1,11 +1,10 @@
 """How a running service is, from the command line: all its machines and what they do."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from hidream_server.client import Client
 
@@ -16,9 +15,9 @@ def show_status(client: Client, as_json: bool) -> bool:
     if as_json:
         typer.echo(json.dumps({**health, "groups": groups}))
     else:
-        console = Console(soft_wrap=True, highlight=False, markup=False)
-        console.print(_summary(health))
-        console.print(_table(groups))
+        typer.echo(_summary(health))
+        for group in groups:
+            typer.echo("\n".join(_lines(group)))
     return bool(health["pipeline_ready"])
 
 
@@ -31,23 +30,16 @@ def _summary(health: dict[str, Any]) -> str:
     )
 
 
-def _table(groups: list[dict[str, Any]]) -> Table:
-    names = ("machine", "model", "devices", "layout", "status")
-    # Ids are to be copied: they are never broken, however narrow the terminal.
-    tasks_on_hand = Column("tasks on hand", no_wrap=True)
-    table = Table(*(Column(name, overflow="fold") for name in names), tasks_on_hand)
-    for group in groups:
-        wanted = group["wanted_layout"]
-        layout = group["layout"] + (f" of {wanted}" if wanted != group["layout"] else "")
-        devices = ",".join(str(number) for number in group["device_ids"])
-        hidden = group["active_tasks"] - len(group["tasks"])
-        tasks = [*group["tasks"], *([f"{hidden} of others"] if hidden else [])]
-        table.add_row(
-            group["machine"],
-            group["model"],
-            f"{group['device_type']} {devices}",
-            layout,
-            " ".join(filter(None, (group["status"], group["reason"]))),
-            "\n".join(tasks),
-        )
-    return table
+def _lines(group: dict[str, Any]) -> Iterator[str]:
+    """Yield how a group is, and the tasks it has on hand, each on a line to be copied from."""
+    layout, wanted = group["layout"], group["wanted_layout"]
+    devices = ",".join(str(number) for number in group["device_ids"])
+    reason = f" ({group['reason']})" if group["reason"] else ""
+    yield (
+        f"{group['machine']}: {group['device_type']} {devices}, {layout}"
+        f"{f' instead of {wanted}' if wanted != layout else ''}, {group['status']}{reason},"
+        f" {group['model']}"
+    )
+    yield from (f"  {task_id}" for task_id in group["tasks"])
+    if hidden := group["active_tasks"] - len(group["tasks"]):
+        yield f"  {hidden} task(s) of others"
