@@ -118,6 +118,12 @@ class Supervisor:
         """The ids of the tasks that the group has on hand."""
         return self._running.ids
 
+    @property
+    def stuck(self) -> bool:
+        """The step deadline has passed twice: the group should have been replaced long ago."""
+        late = self._clock() >= self._last_sign + 2 * self._deadlines.step_s
+        return self._group is not None and self._running.painting > 0 and late
+
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         self._queue.listen(submitted=self._wake, ended=self._drop)
