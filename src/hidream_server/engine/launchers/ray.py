@@ -46,18 +46,18 @@ class RankProcess:
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, list[str]]:
         """Return, once the rank has ended, its exit code and what it printed last."""
-        process = subprocess.Popen(
+        kept: deque[str] = deque(maxlen=_LINES_KEPT)
+        with subprocess.Popen(
             command,
             env={**ENVIRONMENT, **os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-        )
-        assert process.stdout is not None
-        kept: deque[str] = deque(maxlen=_LINES_KEPT)
-        while line := process.stdout.readline(_LINE_BYTES):
-            kept.append(line.decode(errors="replace").rstrip())
-        return process.wait(), list(kept)
+        ) as process:
+            assert process.stdout is not None
+            while line := process.stdout.readline(_LINE_BYTES):
+                kept.append(line.decode(errors="replace").rstrip())
+        return process.returncode, list(kept)
 
 
 class RayLauncher:
