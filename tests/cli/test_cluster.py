@@ -36,10 +36,13 @@ def test_what_is_left_out_is_one_replica_and_what_the_environment_says(read):
     [
         ({"device_type": "gpu"}, "deployments[0].device_type: "),
         ({"devices": 0}, "deployments[0].devices: "),
-        ({"min_replicas": 3, "max_replicas": 2}, "max_replicas is less than min_replicas, 3"),
+        (
+            {"min_replicas": 3, "max_replicas": 2},
+            "deployments[0]: max_replicas is less than min_replicas, 3",
+        ),
         ({"name": "Full!"}, "deployments[0].name: "),
         ({"replica": 2}, "deployments[0].replica: "),
-        ({"options": {"max_row": 2}}, "there is no option 'max_row'"),
+        ({"options": {"max_row": 2}}, "deployments[0].options: there is no option 'max_row'"),
         ({"options": {"max_rows": 99}}, "--max-rows cannot be 99"),
         ({"options": {"devices": "0,1"}}, "'devices' has a field of its own"),
     ],
@@ -56,6 +59,7 @@ def test_a_field_that_cannot_be_is_named(read, fields, said):
     ("shared", "said"),
     [
         ({"database": "mysql://host/name"}, "database: "),
+        ({"database": "postgresql://me:secret@host/name"}, "database: no password"),
         ({"results": "ftp://host"}, "--results cannot be read"),
         ({"deployments": []}, "deployments: "),
         ({"deployments": [TARGET, TARGET]}, "two deployments are called 'full'"),
@@ -65,6 +69,7 @@ def test_so_is_what_all_share(read, shared, said):
     with pytest.raises(ConfigurationError) as caught:
         read(**shared)
     assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_or_no_yaml_is_said_to_be_so(tmp_path):

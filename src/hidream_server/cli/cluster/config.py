@@ -6,9 +6,18 @@ Whether models and devices are there is found out where the work is done.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hidream_server.errors import ConfigurationError, PathMissingError
 from hidream_server.settings import Settings, load_settings
@@ -88,6 +97,17 @@ class Shared(_Strict):
     #: On each machine, with a folder for each replica.
     data_dir: Path = Path("/var/lib/hidream")
 
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, value: str | None) -> str | None:
+        """What is said here Ray writes into its logs."""
+        if value is not None and urlsplit(value).password is not None:
+            raise ValueError(
+                "no password may be here: give the machines of the cluster the address as"
+                " HIDREAM_DATABASE_URL, and leave it out"
+            )
+        return value
+
     @model_validator(mode="after")
     def _check_results(self) -> "Shared":
         load_settings({"results": self.results}, environ={})
@@ -131,7 +151,7 @@ def checked(kind: type[Model], values: Any, where: str) -> Model:
             f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]
         )
         raise ConfigurationError(
-            f"{where}: {field.lstrip('.') or 'it'}: {first['msg']}."
+            f"{where}: {field.lstrip('.') or 'it'}: {first['msg'].removeprefix('Value error, ')}."
         ) from error
 
 
