@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
+from hidream_server.cli.cluster import control
 from hidream_server.cli.cluster.config import read_cluster_file, settings_flags
 from hidream_server.cli.instance import claim_free, instance_name
-from hidream_server.errors import ConfigurationError, PathMissingError
+from hidream_server.errors import ClusterError, ConfigurationError, PathMissingError
 from hidream_server.settings import load_settings
+from tests.e2e.server import free_port
 
 TARGET: dict[str, Any] = {"name": "full", "device_type": "npu", "devices": 2}
 
@@ -43,7 +45,7 @@ def test_what_is_left_out_is_one_replica_and_what_the_environment_says(read):
         ({"name": "Full!"}, "deployments[0].name: "),
         ({"replica": 2}, "deployments[0].replica: "),
         ({"options": {"max_row": 2}}, "deployments[0].options: there is no option 'max_row'"),
-        ({"options": {"max_rows": 99}}, "--max-rows cannot be 99"),
+        ({"options": {"max_rows": 99}}, "deployments[0].options: --max-rows cannot be 99"),
         ({"options": {"devices": "0,1"}}, "'devices' has a field of its own"),
     ],
 )
@@ -60,7 +62,7 @@ def test_a_field_that_cannot_be_is_named(read, fields, said):
     [
         ({"database": "mysql://host/name"}, "database: "),
         ({"database": "postgresql://me:secret@host/name"}, "database: no password"),
-        ({"results": "ftp://host"}, "--results cannot be read"),
+        ({"results": "ftp://host"}, "results: --results cannot be read"),
         ({"deployments": []}, "deployments: "),
         ({"deployments": [TARGET, TARGET]}, "two deployments are called 'full'"),
     ],
@@ -115,3 +117,8 @@ def test_each_replica_on_a_machine_has_a_folder_and_the_next_one_takes_over(tmp_
     assert instance_name(again) == name
     lock.close()
     other.close()
+
+
+def test_a_cluster_that_does_not_answer_is_said_not_to():
+    with pytest.raises(ClusterError, match=r"No Ray cluster answers at '127\.0\.0\.1:\d+'"):
+        control.connected(f"127.0.0.1:{free_port()}").__enter__()

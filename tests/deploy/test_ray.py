@@ -7,6 +7,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from hidream_server.cli.cluster.application import application
 from hidream_server.cli.cluster.config import Shared, Target, read_cluster_file
 from tests.deploy.files import DEPLOY, ROOT, VOLUME, load, read
 
@@ -29,6 +30,16 @@ def test_what_the_service_serves_is_taken_by_ray_serve() -> None:
         "hidream_server.cli.cluster.application:application"
     }
     assert read.proxy_location == "Disabled"
+
+
+def test_a_replica_lies_on_one_machine_with_room_for_its_supervisor_and_ranks() -> None:
+    for one in SERVE["applications"]:
+        deployment = application(one["args"])._bound_deployment
+        assert deployment.name == one["args"]["name"]
+        config = deployment._replica_config
+        assert config.placement_group_strategy == "STRICT_PACK"
+        ranks = [{"CPU": 1.0, "NPU": 1.0}] * one["args"]["devices"]
+        assert config.placement_group_bundles == [{"CPU": 1.0}, *ranks]
 
 
 def test_both_say_the_same() -> None:

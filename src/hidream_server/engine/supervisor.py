@@ -120,9 +120,12 @@ class Supervisor:
 
     @property
     def stuck(self) -> bool:
-        """The step deadline has passed twice: the group should have been replaced long ago."""
-        late = self._clock() >= self._last_sign + 2 * self._deadlines.step_s
-        return self._group is not None and self._running.painting > 0 and late
+        """The step deadline has passed twice: the group should have been replaced long ago.
+
+        One that has said something goes on, though it is not heard while the database is away.
+        """
+        group, late = self._group, self._clock() >= self._last_sign + 2 * self._deadlines.step_s
+        return group is not None and self._running.painting > 0 and late and not group.has_said_more
 
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""

@@ -33,14 +33,21 @@ _NO_OPTIONS = {
 
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what `hidream worker` would refuse."""
     for name in options:
         if name in _NO_OPTIONS:
             raise ValueError(f"{name!r} has a field of its own, or none")
         if name not in Settings.model_fields:
             raise ValueError(f"there is no option {name!r}")
-    load_settings(options, environ={})
+    _take(options)
     return options
+
+
+def _take(options: Mapping[str, Any]) -> None:
+    """Refuse what `hidream worker` would refuse, as pydantic wants it: then the field is named."""
+    try:
+        load_settings(options, environ={})
+    except ConfigurationError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -108,10 +115,11 @@ class Shared(_Strict):
             )
         return value
 
-    @model_validator(mode="after")
-    def _check_results(self) -> "Shared":
-        load_settings({"results": self.results}, environ={})
-        return self
+    @field_validator("results")
+    @classmethod
+    def _check_results(cls, value: str | None) -> str | None:
+        _take({"results": value})
+        return value
 
 
 class ClusterFile(Shared):
@@ -143,8 +151,6 @@ def checked(kind: type[Model], values: Any, where: str) -> Model:
     """Return the values as a model; raise ConfigurationError, naming the first wrong field."""
     try:
         return kind.model_validate(values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = "".join(

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Collection, Iterator
 
@@ -17,14 +18,19 @@ from hidream_server.errors import ClusterError
 #: Before the name of each of our applications, which may not be alone in a cluster.
 _PREFIX = "hidream-"
 _POLL_S = 1.0
+_CONNECT_S = 10.0
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[None]:
     """Speak to a Ray cluster; raise ClusterError if there is none."""
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit():
+            # Ray itself would go on trying for many minutes.
+            socket.create_connection((host, int(port)), _CONNECT_S).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise ClusterError(f"No Ray cluster answers at {address!r}: {said}") from error
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
