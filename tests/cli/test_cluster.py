@@ -8,6 +8,7 @@ import yaml
 
 from hidream_server.cli.cluster import control
 from hidream_server.cli.cluster.config import read_cluster_file, settings_flags
+from hidream_server.cli.commands import cluster as commands
 from hidream_server.cli.instance import claim_free, instance_name
 from hidream_server.errors import ClusterError, ConfigurationError, PathMissingError
 from hidream_server.settings import load_settings
@@ -122,3 +123,9 @@ def test_each_replica_on_a_machine_has_a_folder_and_the_next_one_takes_over(tmp_
 def test_a_cluster_that_does_not_answer_is_said_not_to():
     with pytest.raises(ClusterError, match=r"No Ray cluster answers at '127\.0\.0\.1:\d+'"):
         control.connected(f"127.0.0.1:{free_port()}").__enter__()
+
+
+def test_without_ray_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ClusterError, match=r"pip install 'hidream-server\[ray\]'"):
+        commands.status()

@@ -95,12 +95,14 @@ class RayCluster:
                 if words in command_line(pid):
                     yield pid
 
-    def wait_replicas(self, count: int) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_replicas(self, count: int) -> float:
+        """Wait until there are so many; return how long that took."""
+        start = time.monotonic()
         while len(self.replicas()) != count:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{count} replicas: {self.command('status').stdout}")
+            if time.monotonic() > start + PATIENCE_S:
+                raise TimeoutError(f"{count} replicas, not {self.replicas()}")
             time.sleep(_POLL_S)
+        return time.monotonic() - start
 
     def wait_stepping(self, task_id: str, attempt: int) -> float:
         """Wait until a later attempt has made a step; return how long that took."""
@@ -109,7 +111,7 @@ class RayCluster:
             "progress"
         ]:
             if time.monotonic() > start + PATIENCE_S:
-                raise TimeoutError(f"{status}: {self.command('status').stdout}")
+                raise TimeoutError(f"{status}")
             time.sleep(_POLL_S)
         return time.monotonic() - start
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import socket
 import time
 from collections.abc import Collection, Iterator
@@ -18,6 +19,8 @@ from hidream_server.errors import ClusterError
 #: Before the name of each of our applications, which may not be alone in a cluster.
 _PREFIX = "hidream-"
 _POLL_S = 1.0
+#: Before the sentence of each of our errors, in a traceback.
+_ERROR_NAME = re.compile(r"^hidream_server\.errors\.\w+: ")
 _CONNECT_S = 10.0
 
 
@@ -93,7 +96,7 @@ def reason(state: ApplicationStatusOverview) -> str:
     """Return why a deployment is not as it should be, as the last line of what Serve says."""
     said = [state.message, *(each.message for each in state.deployments.values())]
     lines = [line.strip() for text in said for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return _ERROR_NAME.sub("", lines[-1]) if lines else ""
 
 
 def runs(state: ApplicationStatusOverview) -> bool:

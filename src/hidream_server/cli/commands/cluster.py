@@ -40,6 +40,8 @@ def status(address: Address = HERE) -> None:
 
     with control.connected(address):
         states = control.status()
+    if not states:
+        typer.echo("Nothing is deployed.")
     for name, state in states.items():
         typer.echo(f"{name}: {control.summary(state)}")
     if not all(control.runs(state) for state in states.values()):
