@@ -3,6 +3,8 @@
 How long it takes from a kill to the next step is printed; see it with -s.
 """
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +27,7 @@ def cluster(
         loopback_only(),
         running_ray(tmp_path_factory.mktemp("ray"), postgresql) as cluster,
     ):
-        done = cluster.deploy()
+        done = cluster.deploy(options={"step_timeout_s": 20})
         assert done.returncode == 0, done.stderr
         cluster.server.start()
         cluster.server.wait_for("/readyz")
@@ -63,6 +65,15 @@ def test_a_rank_is_killed(cluster: RayCluster, right: list[bytes]) -> None:
     print(f"\nrank killed: stepping after {cluster.wait_stepping(task, 2):.1f} s")
     assert gone(ranks)
     assert cluster.replicas() == [replica]
+    check(cluster, task, right, attempt=2)
+
+
+def test_a_rank_stands_still(cluster: RayCluster, right: list[bytes]) -> None:
+    task, ranks = under_way(cluster), cluster.ranks()
+    os.kill(ranks[1], signal.SIGSTOP)
+    waited = cluster.wait_stepping(task, 2)
+    print(f"\nrank stopped, with a step deadline of 20 s: stepping after {waited:.1f} s")
+    assert gone(ranks)
     check(cluster, task, right, attempt=2)
 
 
