@@ -92,6 +92,10 @@ class TracingMissingError(ConfigurationError):
     """What sends traces is not installed in this environment."""
 
 
+class ClusterError(ConfigurationError):
+    """The Ray cluster does not do what it was asked to."""
+
+
 class DatabaseVersionError(ConfigurationError):
     """The task database was written by a newer version of this server."""
 

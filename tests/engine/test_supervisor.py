@@ -225,6 +225,35 @@ def test_a_wedged_group_is_found_by_the_step_deadline(play: Callable[..., Stage]
     assert stage.launcher.kills >= 1
 
 
+def test_a_supervisor_that_cannot_end_a_wedged_group_is_stuck(play: Callable[..., Stage]) -> None:
+    released = asyncio.Event()
+
+    class Stubborn(FakeLauncher):
+        async def kill(self) -> None:
+            await released.wait()
+            await super().kill()
+
+    async def wedged(rank: FakeRank) -> None:
+        await rank.hear()
+        await rank.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await rank.hear()
+        assert isinstance(start, StartTask)
+        await rank.do(start, steps=1)
+        await asyncio.Event().wait()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await stage.until(task_id, TaskState.PROCESSING)
+        assert not stage.supervisor.stuck
+        while not stage.supervisor.stuck:
+            await asyncio.sleep(0.005)
+        released.set()
+        await stage.until(task_id, TaskState.COMPLETED)
+        assert not stage.supervisor.stuck
+
+    play(scenario, Stubborn(wedged, well_behaved), Deadlines(load_s=30, step_s=0.2, drain_s=30))
+
+
 def test_what_a_wedged_group_says_of_its_memory_is_no_sign_of_life(
     play: Callable[..., Stage],
 ) -> None:

@@ -1,10 +1,12 @@
 """Makes the engine of a serving: a supervisor for the worker group of each replica."""
 
 import logging
+from collections.abc import Callable
 
 from hidream_server.cli.serving import Serving
 from hidream_server.cli.stores import Stores
 from hidream_server.engine.device_turns import DeviceTurns
+from hidream_server.engine.launchers.launcher import GroupLauncher
 from hidream_server.engine.launchers.project import project_command
 from hidream_server.engine.launchers.torchrun import TorchrunLauncher, torchrun_command
 from hidream_server.engine.layout_ladder import LayoutLadder
@@ -23,22 +25,38 @@ from hidream_server.observer import Observer
 logger = logging.getLogger(__name__)
 
 
-def new_engine(serving: Serving, stores: Stores, observer: Observer) -> Replicas:
+def torchrun_launcher(serving: Serving) -> GroupLauncher:
+    """Return what starts the ranks of one group after the other on this machine."""
+    command = torchrun_command if serving.project is None else project_command
+    return TorchrunLauncher(command, serving.devices.kind.niceness)
+
+
+def new_engine(
+    serving: Serving,
+    stores: Stores,
+    observer: Observer,
+    new_launcher: Callable[[Serving], GroupLauncher] = torchrun_launcher,
+) -> Replicas:
     """Return all supervisors, which share the stores."""
     return Replicas(
         [
-            _supervisor(serving, stores, ids, observer, number)
+            _supervisor(
+                serving,
+                stores,
+                _Groups(serving, stores, ids, new_launcher(serving)),
+                observer,
+                number,
+            )
             for number, ids in enumerate(serving.replica_devices)
         ]
     )
 
 
 def _supervisor(
-    serving: Serving, stores: Stores, ids: tuple[int, ...], observer: Observer, number: int
+    serving: Serving, stores: Stores, groups: "_Groups", observer: Observer, number: int
 ) -> Supervisor:
-    """Return the supervisor of the group on these devices."""
+    """Return the supervisor of these groups."""
     settings = serving.settings
-    groups = _Groups(serving, stores, ids)
     device = serving.devices.kind.name.upper()
     # Where only this server is, it does all there is, whatever its model was called before.
     model = serving.model.name if stores.is_shared else None
@@ -61,7 +79,7 @@ def _supervisor(
         learn=groups.learn,
         max_running=serving.places,
         device=device,
-        where=f"{device} {','.join(map(str, ids))}" if settings.replicas > 1 else "",
+        where=f"{device} {','.join(map(str, groups.ids))}" if settings.replicas > 1 else "",
         observer=observer,
         number=number,
         groups=stores.outlook.count_groups,
@@ -79,17 +97,17 @@ def _rungs(serving: Serving) -> list[Layout]:
 class _Groups:
     """Makes one group after the other, and keeps what they find out of the model."""
 
-    def __init__(self, serving: Serving, stores: Stores, ids: tuple[int, ...]) -> None:
+    def __init__(
+        self, serving: Serving, stores: Stores, ids: tuple[int, ...], launcher: GroupLauncher
+    ) -> None:
+        self.ids = ids
         self._serving = serving
+        self._launcher = launcher
         self._outlook = stores.outlook
         self._profiles = Profiles(stores.profiles, serving.profile_name)
         if known := self._profiles.get(str(serving.layout)):
             self._outlook.know(known.step_s, known.beside_s)
         self._turns = DeviceTurns(ids)
-        by_project = serving.project is not None
-        self._launcher = TorchrunLauncher(
-            project_command if by_project else torchrun_command, serving.devices.kind.niceness
-        )
 
     def new(self, layout: Layout) -> WorkerGroup:
         """Return a group that is to be started, on devices whose turn it is."""

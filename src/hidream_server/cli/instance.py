@@ -39,6 +39,19 @@ def claim_instance(data_dir: Path) -> IO[str]:
     return file
 
 
+def claim_free(folder: Path) -> tuple[Path, IO[str]]:
+    """Make this process the owner of the first data directory in a folder that has none.
+
+    So whoever comes after a process that has died has its name, and what it had found out.
+    """
+    number = 0
+    while True:
+        data_dir = folder / str(number)
+        with contextlib.suppress(AlreadyRunningError):
+            return data_dir, claim_instance(data_dir)
+        number += 1
+
+
 def check_free(data_dir: Path) -> None:
     """Raise AlreadyRunningError if a data directory has an owner."""
     path = data_dir / _PID_FILE

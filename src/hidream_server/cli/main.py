@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from hidream_server import __version__
-from hidream_server.cli.commands import keys, measuring, models, pictures, service, tasks
+from hidream_server.cli.commands import cluster, keys, measuring, models, pictures, service, tasks
 from hidream_server.errors import HiDreamError, ModelDirectoryError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("generate")(pictures.generate)
 app.command("status")(tasks.status)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
+app.add_typer(cluster.app, name="cluster")
 app.command("download")(models.download)
 app.command("demo-model")(models.demo_model)
 app.add_typer(measuring.bench, name="bench")

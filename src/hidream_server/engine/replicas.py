@@ -55,3 +55,8 @@ class Replicas:
     def running(self) -> int:
         """How many tasks they are working on."""
         return sum(supervisor.running for supervisor in self.supervisors)
+
+    @property
+    def stuck(self) -> bool:
+        """A group stands still, and its supervisor does nothing about it."""
+        return any(supervisor.stuck for supervisor in self.supervisors)

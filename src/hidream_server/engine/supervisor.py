@@ -118,6 +118,15 @@ class Supervisor:
         """The ids of the tasks that the group has on hand."""
         return self._running.ids
 
+    @property
+    def stuck(self) -> bool:
+        """The step deadline has passed twice: the group should have been replaced long ago.
+
+        One that has said something goes on, though it is not heard while the database is away.
+        """
+        group, late = self._group, self._clock() >= self._last_sign + 2 * self._deadlines.step_s
+        return group is not None and self._running.painting > 0 and late and not group.has_said_more
+
     async def run(self) -> None:
         """Serve until stopped: start a group, work with it, and when it is lost start another."""
         self._queue.listen(submitted=self._wake, ended=self._drop)
