@@ -54,3 +54,25 @@ def test_leases_are_watched_while_a_large_house_is_tidied_and_the_end_waits_for_
     asyncio.run(main())
     assert busy.stopped.is_set()
     assert left == ["left"]
+
+
+def test_what_another_version_says_keeps_nobody_from_being_heard_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lifetime, "SAY_S", 0.0)
+    heard = threading.Semaphore(0)
+
+    def refresh() -> None:
+        heard.release()
+        raise ValueError("a state that is not known here")
+
+    async def main() -> None:
+        membership = SimpleNamespace(refresh=refresh, members=[])
+        keeping = asyncio.create_task(lifetime._keep_in_touch(SimpleNamespace(), membership, True))
+        for _ in range(2):
+            assert await asyncio.to_thread(heard.acquire, timeout=30)
+        assert not keeping.done()
+        keeping.cancel()
+
+    asyncio.run(main())
+    assert "could not be understood" in caplog.text

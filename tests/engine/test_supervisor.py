@@ -206,15 +206,17 @@ def test_a_task_that_always_kills_its_group_is_failed_and_its_neighbour_complete
     play(scenario, FakeLauncher(dies_in_task, dies_in_task, dies_in_task, well_behaved))
 
 
-def test_a_wedged_group_is_found_by_the_step_deadline(play: Callable[..., Stage]) -> None:
-    async def wedged(rank: FakeRank) -> None:
-        await rank.hear()
-        await rank.say(GroupReady(load_s=1, memory_bytes=0))
-        start = await rank.hear()
-        assert isinstance(start, StartTask)
-        await rank.do(start, steps=1)
-        await asyncio.Event().wait()
+async def wedged(rank: FakeRank) -> None:
+    """Do a step of the first task, and then nothing more."""
+    await rank.hear()
+    await rank.say(GroupReady(load_s=1, memory_bytes=0))
+    start = await rank.hear()
+    assert isinstance(start, StartTask)
+    await rank.do(start, steps=1)
+    await asyncio.Event().wait()
 
+
+def test_a_wedged_group_is_found_by_the_step_deadline(play: Callable[..., Stage]) -> None:
     async def scenario(stage: Stage) -> None:
         task = await stage.until(stage.submit(), TaskState.COMPLETED)
         assert task.crashes == 1
@@ -232,14 +234,6 @@ def test_a_supervisor_that_cannot_end_a_wedged_group_is_stuck(play: Callable[...
         async def kill(self) -> None:
             await released.wait()
             await super().kill()
-
-    async def wedged(rank: FakeRank) -> None:
-        await rank.hear()
-        await rank.say(GroupReady(load_s=1, memory_bytes=0))
-        start = await rank.hear()
-        assert isinstance(start, StartTask)
-        await rank.do(start, steps=1)
-        await asyncio.Event().wait()
 
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit()

@@ -98,8 +98,13 @@ async def _keep_doing(duty: Callable[[], object]) -> None:
 
 async def _keep_in_touch(stores: Stores, membership: Membership, has_own: bool) -> None:
     while True:
-        await asyncio.to_thread(membership.refresh)
-        follow_pace(stores.outlook, membership.members, has_own)
+        try:
+            await asyncio.to_thread(membership.refresh)
+            follow_pace(stores.outlook, membership.members, has_own)
+        except Exception:
+            # A group of another version may say what this one does not understand; who then said
+            # nothing more of its own groups would be thought gone.
+            logger.exception("What other processes say of their groups could not be understood")
         await asyncio.sleep(SAY_S)
 
 
