@@ -31,6 +31,7 @@ PARAMETERS = {
 @pytest.fixture
 def model() -> ModelDescription:
     return ModelDescription(
+        name="HiDream-I1-Full",
         path=Path("HiDream-I1-Full"),
         extra_path=None,
         variant=Variant.FULL,

@@ -61,10 +61,12 @@ class Hub:
     token: str | None = None
 
     def files(self, model: Published, folder: Path) -> list[RemoteFile]:
-        """Return what is to be in a folder; raise DownloadError if the hub does not say."""
+        """Return what is to be in a folder, sorted; raise DownloadError if the hub does not say."""
         return [
             RemoteFile(folder / file.filename, file.file_size or 0, not file.will_download)
-            for file in self._ask(model, folder, dry_run=True)
+            for file in sorted(
+                self._ask(model, folder, dry_run=True), key=lambda file: file.filename
+            )
         ]
 
     def fetch(self, model: Published, folder: Path) -> None:
