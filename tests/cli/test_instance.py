@@ -137,7 +137,9 @@ def test_stopping_where_no_server_ever_ran_says_so(tmp_path, signals):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [str(os.getpid()), "1", "", "nonsense", "0", "-1"])
+@pytest.mark.parametrize(
+    "content", [pytest.param(str(os.getpid()), id="own"), "1", "", "nonsense", "0", "-1"]
+)
 def test_a_process_named_in_a_file_that_nobody_holds_is_never_signalled(tmp_path, signals, content):
     (tmp_path / "server.pid").write_text(content)
     with pytest.raises(NotRunningError):
