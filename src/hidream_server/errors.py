@@ -52,6 +52,10 @@ class LayoutUnavailableError(ConfigurationError):
     """No layout serves this number of devices."""
 
 
+class NodesError(ConfigurationError):
+    """These machines cannot have a worker group together."""
+
+
 class PortTakenError(ConfigurationError):
     """The port is already in use."""
 

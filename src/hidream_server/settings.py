@@ -139,6 +139,20 @@ class Settings(BaseModel):
         " whose work is done by hidream worker, on this or other machines",
         ge=0,
     )
+    nnodes: int = _option(
+        1,
+        "machines that a worker group lies on; each runs hidream worker with the same --nnodes,"
+        " --rdzv-endpoint and number of devices",
+        ge=1,
+    )
+    node_rank: int = _option(
+        0, "this machine's number among them, from 0, where the supervisor is", ge=0
+    )
+    rdzv_endpoint: str | None = _option(
+        None,
+        "where they meet: an address of the first machine and a free port, as HOST:PORT",
+        pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\[\]]+):[0-9]{1,5}$",
+    )
     offload_encoders: str = _option(
         "auto",
         "whether text encoders wait in the host's memory between prompts: auto, for those that"

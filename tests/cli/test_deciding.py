@@ -14,6 +14,7 @@ from hidream_server.devices.cpu import CPU
 from hidream_server.errors import (
     LayoutUnavailableError,
     ModelDirectoryError,
+    NodesError,
     PathMissingError,
     ProjectPathError,
     TorchMissingError,
@@ -55,6 +56,32 @@ def test_the_ranks_are_told_what_was_decided():
     assert command.extra_model_path == str(DEMO_EXTRA_MODEL_PATH)
     assert command.device_type == "cpu"
     assert (command.log_level, command.prompt_cache_bytes) == ("DEBUG", 3 * 2**20)
+
+
+TWO_MACHINES = {"nnodes": 2, "rdzv_endpoint": "10.0.0.1:29400", "device_type": "cpu"}
+
+
+def test_a_group_on_two_machines_has_the_devices_of_both(caplog):
+    serving = decide(Settings(**DEMO, **TWO_MACHINES, devices="0,1", layout="cfg2-tp2"))
+    assert serving.layout.ranks == 4
+    assert serving.used == (0, 1)
+    assert serving.ranks_here(serving.layout) == 2
+    assert serving.control_host(serving.layout) == "10.0.0.1"
+    assert serving.control_host(Layout()) == "127.0.0.1"
+    assert not serving.fits(Layout(sp=4, cfg=2))
+    with caplog.at_level(logging.INFO):
+        serving.announce()
+    assert "on each of 2 machines" in caplog.text
+
+
+def test_two_machines_are_not_left_idle_for_a_layout_of_one():
+    with pytest.raises(LayoutUnavailableError, match="2 machines have 6"):
+        decide(Settings(**DEMO, **TWO_MACHINES, devices="0,1,2"))
+
+
+def test_a_supervisor_is_on_the_first_machine():
+    with pytest.raises(NodesError, match="hidream worker"):
+        decide(Settings(**DEMO, **TWO_MACHINES, node_rank=1))
 
 
 def test_the_demo_model_is_announced_as_a_toy_with_a_warning(caplog):

@@ -128,10 +128,10 @@ class FakeLauncher:
         await asyncio.wait((self._rank,))
 
     async def _run(self, script: Script, order: LaunchOrder) -> None:
-        reader, writer = await asyncio.open_connection(order.host, order.port)
+        reader, writer = await asyncio.open_connection(order.control.host, order.control.port)
         rank = FakeRank(reader, writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            await rank.say(Hello(token=order.token, rank=0))
+            await rank.say(Hello(token=order.control.token, rank=0))
             await script(rank)
 
 

@@ -481,7 +481,7 @@ def test_a_stranger_on_the_control_socket_is_turned_away_and_does_no_harm(
         task_id = stage.submit()
         await came.wait()
         order = stage.launcher.order
-        reader, writer = await asyncio.open_connection(order.host, order.port)
+        reader, writer = await asyncio.open_connection(order.control.host, order.control.port)
         writer.write(said)
         writer.write_eof()
         assert await reader.read() == b""

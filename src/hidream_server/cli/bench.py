@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hidream_server.cli.deciding import decide
 from hidream_server.cli.serving import Serving
-from hidream_server.engine.launchers.torchrun import ENVIRONMENT, torchrun_command
+from hidream_server.engine.launchers.torchrun import ENVIRONMENT, LOOPBACK, torchrun_command
 from hidream_server.errors import ConfigurationError, GroupStartError
 from hidream_server.ipc.bench import LayoutBench, LayoutTiming
 from hidream_server.layouts.choice import possible
@@ -69,6 +69,7 @@ def run_layouts(
     command = torchrun_command(len(devices.ids), "hidream_server.worker.layout_bench")
     environment = {
         **ENVIRONMENT,
+        **LOOPBACK,
         **os.environ,
         **devices.kind.environment(devices.ids, len(devices.ids)),
     }

@@ -13,9 +13,10 @@ from hidream_server.cli.serving import Serving
 from hidream_server.cli.stores import check_results
 from hidream_server.cli.tls import check_tls
 from hidream_server.devices.choice import DeviceChoice, choose_devices
+from hidream_server.engine.launchers.nodes import check_nodes, read_nodes
 from hidream_server.engine.launchers.project import find_project
 from hidream_server.engine.launchers.torchrun import require_torch
-from hidream_server.errors import LayoutUnavailableError, NotSharedError
+from hidream_server.errors import LayoutUnavailableError, NodesError, NotSharedError
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import Room, check_memory, fits, plan_memory
@@ -30,6 +31,7 @@ def preconditions(settings: Settings) -> Iterator[Callable[[], object]]:
     yield partial(check_tls, settings)
     if settings.otlp_endpoint is not None:
         yield require_exporter
+    yield partial(check_nodes, settings)
     yield partial(check_results, settings)
     if settings.replicas:
         yield require_torch
@@ -55,6 +57,11 @@ def check_all(settings: Settings) -> None:
 def decide(settings: Settings) -> Serving:
     """Return what the worker groups of these settings serve; raise ConfigurationError."""
     check_all(settings)
+    if settings.node_rank:
+        raise NodesError(
+            "A server, and the supervisor of a group, are on the machine with --node-rank 0: the"
+            " others run hidream worker."
+        )
     model = choose_model(settings)
     return arrange(settings, model, choose_devices(settings, demo=model.is_demo))
 
@@ -70,14 +77,24 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
         offload=settings.offload_encoders,
     )
     cards = _cards(devices, settings.replicas)
+    nodes = read_nodes(settings, cards)
+    if nodes is not None:
+        cards = nodes.all_devices
 
     def possible(layout: Layout) -> bool:
         # What a project holds in memory is its own business: it may offload what does not fit.
         if project is not None:
             return _of_project(layout)
-        return fits(plan_memory(model, layout, room), room)
+        machines = nodes is None or nodes.allows(layout)
+        return machines and fits(plan_memory(model, layout, room), room)
 
     layout = choose_layout(settings, model, cards, possible)
+    if nodes is not None and layout.ranks != nodes.all_devices:
+        raise LayoutUnavailableError(
+            f"The layout {layout} is not possible: it takes {layout.ranks} devices, and"
+            f" {nodes.count} machines have {nodes.all_devices}; choose one that takes them all with"
+            " --layout, or fewer devices with -d."
+        )
     if settings.compile and layout.ranks > layout.cfg:
         raise LayoutUnavailableError(
             f"The layout {layout} is not possible with --compile: ranks that speak to each other"
@@ -90,7 +107,7 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
             f"The layout {layout} is not possible with --executor project: the project knows"
             " tp and ep only."
         )
-    return Serving(settings, model, devices, layout, room, project)
+    return Serving(settings, model, devices, layout, room, project, nodes)
 
 
 def _of_project(layout: Layout) -> bool:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def torchrun_launcher(serving: Serving) -> GroupLauncher:
     """Return what starts the ranks of one group after the other on this machine."""
     command = torchrun_command if serving.project is None else project_command
-    return TorchrunLauncher(command, serving.devices.kind.niceness)
+    return TorchrunLauncher(command, serving.devices.kind.niceness, serving.nodes)
 
 
 def new_engine(
@@ -111,14 +111,16 @@ class _Groups:
 
     def new(self, layout: Layout) -> WorkerGroup:
         """Return a group that is to be started, on devices whose turn it is."""
-        kind, replicas = self._serving.devices.kind, self._serving.settings.replicas
-        taken = self._turns.take(layout.ranks)
+        serving, here = self._serving, self._serving.ranks_here(layout)
+        kind, replicas = serving.devices.kind, serving.settings.replicas
+        taken = self._turns.take(here)
         logger.info("Layout %s on %s device %s", layout, kind.name, ",".join(map(str, taken)))
         return WorkerGroup(
             launcher=self._launcher,
             size=layout.ranks,
-            environment=kind.environment(taken, layout.ranks * replicas),
-            greeting=self._serving.load_command(layout, self._profiles.get(str(layout))),
+            environment=kind.environment(taken, here * replicas),
+            greeting=serving.load_command(layout, self._profiles.get(str(layout))),
+            host=serving.control_host(layout),
         )
 
     def learn(self, layout: Layout, profile: Profile) -> None:

@@ -48,7 +48,6 @@ def logging_mistakes() -> Iterator[None]:
 
 def stop_on_signals(engine: Replicas, drain_s: float) -> None:
     """Drain on the first signal; hand everything back at once on the second."""
-    loop = asyncio.get_running_loop()
 
     def stop() -> None:
         again = engine.stopping
@@ -63,6 +62,12 @@ def stop_on_signals(engine: Replicas, drain_s: float) -> None:
                 drain_s,
             )
 
+    call_on_signals(stop)
+
+
+def call_on_signals(stop: Callable[[], None]) -> None:
+    """Have this called, in the running loop, by each signal that asks for a stop."""
+    loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)

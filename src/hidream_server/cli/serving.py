@@ -11,6 +11,7 @@ from zlib import crc32
 from hidream_server import __version__
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.devices.choice import DeviceChoice
+from hidream_server.engine.launchers.nodes import LOCALHOST, Nodes
 from hidream_server.ipc.messages import LoadModel, LoadProject, Profile
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import RankMemory, Room, fits, plan_memory
@@ -35,6 +36,8 @@ class Serving:
     room: Room
     #: The folder of the user's own project that is to paint, if one is.
     project: Path | None = None
+    #: The machines that the group lies on, if it is several.
+    nodes: Nodes | None = None
 
     @property
     def replica_devices(self) -> list[tuple[int, ...]]:
@@ -46,7 +49,7 @@ class Serving:
     @property
     def used(self) -> tuple[int, ...]:
         """The devices that there is work for at first; those left over stand in for lost ones."""
-        ranks = self.layout.ranks
+        ranks = self.ranks_here(self.layout)
         return tuple(device for devices in self.replica_devices for device in devices[:ranks])
 
     def prepare(self) -> None:
@@ -71,7 +74,17 @@ class Serving:
         return plan_memory(self.model, layout, self.room)
 
     def fits(self, layout: Layout) -> bool:
-        return fits(self.memory(layout), self.room)
+        """There is memory for a layout, and the machines can have it."""
+        machines = self.nodes is None or self.nodes.allows(layout)
+        return machines and fits(self.memory(layout), self.room)
+
+    def control_host(self, layout: Layout) -> str:
+        """Return where a supervisor listens for its ranks."""
+        return LOCALHOST if self.nodes is None else self.nodes.control_host(layout.ranks)
+
+    def ranks_here(self, layout: Layout) -> int:
+        """Return how many ranks of a group are on this machine."""
+        return layout.ranks if self.nodes is None else self.nodes.here(layout.ranks)
 
     @property
     def places(self) -> int:
@@ -85,7 +98,7 @@ class Serving:
     def profile_name(self) -> str:
         """What a profile holds for, beside the layout: model, device, threads, version."""
         kind = self.devices.kind
-        ranks = self.layout.ranks * self.settings.replicas
+        ranks = self.ranks_here(self.layout) * self.settings.replicas
         threads = kind.environment(self.used, ranks).get("OMP_NUM_THREADS", "")
         compiled = ".compiled" if self.settings.compile else ""
         # Two folders of one name may hold two models.
@@ -156,6 +169,8 @@ class Serving:
         ]
         if kept := self._kept():
             lines.append(f"pictures are kept {' and '.join(kept)}")
+        if self.nodes is not None:
+            lines.append(f"with as many devices on each of {self.nodes.count} machines")
         if self.settings.replicas > 1:
             lines.append(f"{self.settings.replicas} replicas, each with its own picture")
         if idle := [device for device in devices.ids if device not in self.used]:

@@ -10,9 +10,10 @@ import logging
 import secrets
 from collections.abc import Mapping
 
-from hidream_server.engine.launchers.launcher import GroupLauncher, LaunchOrder
-from hidream_server.errors import GroupLostError, ProtocolError
-from hidream_server.ipc.channel import SupervisorChannel
+from hidream_server.engine.launchers.launcher import Control, GroupLauncher, LaunchOrder
+from hidream_server.engine.launchers.nodes import LOCALHOST
+from hidream_server.errors import GroupLostError, GroupStartError, ProtocolError
+from hidream_server.ipc.channel import SupervisorChannel, keep_alive
 from hidream_server.ipc.messages import Command, Event, Hello, Stop
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ _LAST_WORDS_S = 1.0
 #: A hello is short; nobody may make us keep more before we know them.
 MAX_HELLO_BYTES = 2**10
 
-_HOST = "127.0.0.1"
-
 
 class WorkerGroup:
     """`size` ranks that serve together; an async context manager that is one group's life."""
@@ -39,12 +38,14 @@ class WorkerGroup:
         size: int,
         environment: Mapping[str, str],
         greeting: Command,
+        host: str = LOCALHOST,
     ) -> None:
-        """`greeting` is the first thing that each rank is told."""
+        """`greeting` is the first thing that each rank is told, who finds us at `host`."""
         self._launcher = launcher
         self._size = size
         self._environment = environment
         self._greeting = greeting
+        self._host = host
         self._token = secrets.token_hex(16)
         #: Events of the ranks, a GroupLostError at the end, None when the supervisor woke itself.
         self._inbox: asyncio.Queue[Event | GroupLostError | None] = asyncio.Queue()
@@ -55,13 +56,14 @@ class WorkerGroup:
         self._first_to_leave: int | None = None
 
     async def __aenter__(self) -> "WorkerGroup":
-        self._server = await asyncio.start_server(self._serve_rank, _HOST, 0)
+        try:
+            self._server = await asyncio.start_server(self._serve_rank, self._host, 0)
+        except OSError as error:
+            raise GroupStartError(f"Nobody can be heard at {self._host}: {error}.") from error
         port = self._server.sockets[0].getsockname()[1]
         order = LaunchOrder(
             size=self._size,
-            host=_HOST,
-            port=port,
-            token=self._token,
+            control=Control(host=self._host, port=port, token=self._token),
             environment=self._environment,
         )
         try:
@@ -109,6 +111,7 @@ class WorkerGroup:
         talk = asyncio.current_task()
         assert talk is not None
         self._talks.add(talk)
+        keep_alive(writer.get_extra_info("socket"))
         channel = SupervisorChannel(reader, writer)
         try:
             rank = await self._greet(channel)
@@ -133,12 +136,17 @@ class WorkerGroup:
         hello = None
         with contextlib.suppress(TimeoutError, ProtocolError):
             hello = await asyncio.wait_for(channel.receive(MAX_HELLO_BYTES), _HELLO_GRACE_S)
-        if not isinstance(hello, Hello) or not _same(hello.token, self._token):
+        if not isinstance(hello, Hello) or not self._is_ours(hello):
             logger.warning("A stranger on the control socket was turned away")
             return None
         self._ranks[hello.rank] = channel
         await channel.send(self._greeting)
         return hello.rank
+
+    def _is_ours(self, hello: Hello) -> bool:
+        """It knows the token, and is none that is here already, as one of an earlier group."""
+        new = hello.rank in range(self._size) and hello.rank not in self._ranks
+        return _same(hello.token, self._token) and new
 
     async def _watch_end(self) -> None:
         """Report the group's end once: when a rank has left, or the launcher has ended."""

@@ -19,6 +19,9 @@ _LENGTH = struct.Struct(">I")
 #: Above any picture; a longer frame means that the other side is not ours.
 MAX_FRAME_BYTES = 256 * 2**20
 
+#: Silence is asked after so many seconds, so often, and taken for an end after so many questions.
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 4}
+
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _events: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
@@ -43,6 +46,13 @@ def _unpack(decoder: "msgspec.msgpack.Decoder[T]", body: bytes) -> T:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"A message could not be read: {error}.") from error
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Have a far end that vanishes without a word, as a machine may, noticed in half a minute."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class SupervisorChannel:
@@ -87,6 +97,7 @@ class RankChannel:
     def connect(cls, host: str, port: int) -> "RankChannel":
         sock = socket.create_connection((host, port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
         return cls(sock)
 
     def receive(self) -> Command | None:

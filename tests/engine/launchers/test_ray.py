@@ -13,7 +13,7 @@ import pytest
 from ray.exceptions import RayActorError
 
 from hidream_server.engine.launchers import ray as launching
-from hidream_server.engine.launchers.launcher import LaunchOrder
+from hidream_server.engine.launchers.launcher import Control, LaunchOrder
 from hidream_server.engine.launchers.ray import RankProcess, RayLauncher, device_ids
 from hidream_server.errors import DeviceUnavailableError, GroupStartError
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
@@ -22,9 +22,7 @@ GROUP: Any = object()
 BUNDLES = [{"CPU": 1.0, "NPU": 1.0}] * 2
 ORDER = LaunchOrder(
     size=2,
-    host="127.0.0.1",
-    port=4711,
-    token="secret",
+    control=Control(host="127.0.0.1", port=4711, token="secret"),
     environment={"ASCEND_RT_VISIBLE_DEVICES": "4,5"},
 )
 

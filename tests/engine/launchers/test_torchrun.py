@@ -5,12 +5,14 @@ import importlib.util
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 import uvloop
 
 from hidream_server.engine.launchers import torchrun
-from hidream_server.engine.launchers.launcher import LaunchOrder
+from hidream_server.engine.launchers.launcher import Control, LaunchOrder
+from hidream_server.engine.launchers.nodes import Nodes
 from hidream_server.engine.launchers.torchrun import (
     TorchrunLauncher,
     require_torch,
@@ -21,9 +23,7 @@ from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 
 ORDER = LaunchOrder(
     size=4,
-    host="127.0.0.1",
-    port=4711,
-    token="secret",
+    control=Control(host="127.0.0.1", port=4711, token="secret"),
     environment={"ASCEND_RT_VISIBLE_DEVICES": "0,1,2,3"},
 )
 
@@ -46,9 +46,9 @@ def start(monkeypatch):
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", catch)
 
-    def start(order: LaunchOrder = ORDER) -> Started:
+    def start(order: LaunchOrder = ORDER, nodes: Nodes | None = None) -> Started:
         with pytest.raises(Started) as caught:
-            uvloop.run(TorchrunLauncher(torchrun_command).start(order))
+            uvloop.run(TorchrunLauncher(torchrun_command, nodes=nodes).start(order))
         return caught.value
 
     return start
@@ -95,6 +95,38 @@ def test_the_ranks_are_told_where_their_supervisor_is(start, monkeypatch):
     environment = start().environment
     assert environment[CONTROL_ADDRESS] == "127.0.0.1:4711"
     assert environment[CONTROL_TOKEN] == "secret"
+
+
+FIRST = Nodes(count=2, rank=0, host="10.0.0.1", port=29400, devices=2)
+
+
+def test_machines_meet_at_the_first_which_has_rank_0(start):
+    command = start(nodes=FIRST).command
+    assert value_of(command, "--nnodes") == "2"
+    assert value_of(command, "--node-rank") == "0"
+    assert value_of(command, "--nproc-per-node") == "2"
+    assert value_of(command, "--rdzv-endpoint") == "10.0.0.1:29400"
+    # The other backend of torchrun's numbers machines as they come.
+    assert value_of(command, "--rdzv-backend") == "static"
+
+
+def test_ranks_on_several_machines_are_not_held_to_the_loopback(start, monkeypatch):
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    assert "GLOO_SOCKET_IFNAME" not in start(nodes=FIRST).environment
+
+
+def test_a_smaller_group_is_one_of_the_first_machine_alone(start):
+    started = start(replace(ORDER, size=2), nodes=FIRST)
+    assert value_of(started.command, "--nnodes") == "1"
+    assert started.environment["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+def test_ranks_of_another_machine_are_not_told_by_what_was_exported_here(start, monkeypatch):
+    monkeypatch.setenv(CONTROL_ADDRESS, "10.0.0.1:1")
+    monkeypatch.setenv(CONTROL_TOKEN, "of another server")
+    started = start(replace(ORDER, control=None), nodes=replace(FIRST, rank=1))
+    assert value_of(started.command, "--node-rank") == "1"
+    assert not {CONTROL_ADDRESS, CONTROL_TOKEN} & started.environment.keys()
 
 
 def test_the_token_is_not_on_the_command_line_where_everybody_could_read_it(start):

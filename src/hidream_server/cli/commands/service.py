@@ -43,6 +43,11 @@ def worker(settings: Settings) -> None:
 
     hidream worker --database-url postgresql://host/tasks --results s3://bucket -m DIR -d 0,1
     """
+    if settings.node_rank:
+        from hidream_server.cli.lending import run_lender
+
+        run_lender(settings)
+        return
     from hidream_server.cli.worker import run_worker
 
     run_worker(settings)

@@ -4,15 +4,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchOrder:
-    """How many ranks to start, and where they find their supervisor."""
+class Control:
+    """Where ranks find their supervisor, and the word by which it knows them."""
 
-    size: int
     host: str
     port: int
     token: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How a rank is told."""
+        return {CONTROL_ADDRESS: f"{self.host}:{self.port}", CONTROL_TOKEN: self.token}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOrder:
+    """How many ranks to start, on all machines together, and what they are told."""
+
+    size: int
+    #: None where the ranks of another machine have been told, and tell these.
+    control: Control | None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

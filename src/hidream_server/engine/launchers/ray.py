@@ -21,9 +21,8 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hidream_server.engine.launchers.launcher import LaunchOrder
-from hidream_server.engine.launchers.torchrun import ENVIRONMENT, require_torch
+from hidream_server.engine.launchers.torchrun import ENVIRONMENT, LOOPBACK, require_torch
 from hidream_server.errors import DeviceUnavailableError, GroupStartError
-from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class RankProcess:
         kept: deque[str] = deque(maxlen=_LINES_KEPT)
         with subprocess.Popen(
             command,
-            env={**ENVIRONMENT, **os.environ, **environment},
+            env={**ENVIRONMENT, **LOOPBACK, **os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -96,10 +95,11 @@ class RayLauncher:
                 await asyncio.wait_for(asyncio.shield(self._ended), _GONE_S)
 
     def _start_all(self, order: LaunchOrder) -> list[Any]:
+        control = order.control
+        assert control is not None
         shared = {
             **order.environment,
-            CONTROL_ADDRESS: f"{order.host}:{order.port}",
-            CONTROL_TOKEN: order.token,
+            **control.environment,
             "MASTER_ADDR": _HOST,
             "MASTER_PORT": str(_free_port()),
             "WORLD_SIZE": str(order.size),

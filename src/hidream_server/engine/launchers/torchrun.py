@@ -1,4 +1,4 @@
-"""Starts the ranks of a group on this machine: with torch's own elastic launcher, or one alone."""
+"""Starts the ranks of a group that are on this machine: by torch's own elastic launcher."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from hidream_server.engine.launchers.launcher import LaunchOrder
+from hidream_server.engine.launchers.nodes import Nodes
 from hidream_server.errors import GroupStartError, TorchMissingError
 from hidream_server.ipc import CONTROL_ADDRESS, CONTROL_TOKEN
 
@@ -24,25 +25,35 @@ _CHUNK_BYTES = 2**16
 _LAST_LINES_S = 1.0
 #: How many lines of output are kept to explain an end.
 _LINES_KEPT = 40
+#: How long the agents of other machines are waited for, on the first and on those, in seconds.
+_MEETING_S, _WAITING_S = 60, 86_400
+_CONTROL = (CONTROL_ADDRESS, CONTROL_TOKEN)
 
-#: Nothing is fetched at run time, and ranks talk to each other on this machine only.
+#: Nothing is fetched at run time.
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    "GLOO_SOCKET_IFNAME": "lo",
     "PYTHONUNBUFFERED": "1",
 }
+#: Ranks talk to each other on this machine only.
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 
 
 class TorchrunLauncher:
     """One agent process and its ranks."""
 
-    def __init__(self, command: Callable[[int], list[str]], niceness: int = 0) -> None:
-        """`command` says what starts so many ranks, which give way to others by `niceness`."""
+    def __init__(
+        self, command: Callable[[int], list[str]], niceness: int = 0, nodes: Nodes | None = None
+    ) -> None:
+        """`command` says what starts so many ranks, which give way to others by `niceness`.
+
+        Where there are more than this machine has devices, they are on all of `nodes`.
+        """
         self._command = command
+        self._nodes = nodes
         self._giving_way = ["nice", "-n", str(niceness)] if niceness else []
         self._agent: asyncio.subprocess.Process | None = None
         self._output: deque[str] = deque(maxlen=_LINES_KEPT)
@@ -54,12 +65,14 @@ class TorchrunLauncher:
         require_torch()
         self._output.clear()
         self._killed = False
+        nodes = self._nodes if self._nodes and self._nodes.spans(order.size) else None
+        command = self._command(order.size) if nodes is None else spanning_command(nodes)
         output, theirs = os.pipe()
         try:
             self._agent = await asyncio.create_subprocess_exec(
                 *self._giving_way,
-                *self._command(order.size),
-                env=_environment(order),
+                *command,
+                env=_environment(order, {} if nodes else LOOPBACK),
                 stdin=asyncio.subprocess.DEVNULL,
                 # Not a pipe of asyncio's, which knows of no end while anyone holds the pipe: a
                 # rank that outlives a killed agent does.
@@ -134,21 +147,40 @@ def require_torch() -> None:
 def torchrun_command(size: int, module: str = "hidream_server.worker") -> list[str]:
     """Return the command of torchrun's agent for so many ranks of a module."""
     # An explicit loopback rendezvous: --standalone looks the host name up, which may hang.
+    meeting = ("--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0")
+    return _agent(size, meeting, "127.0.0.1", module)
+
+
+def spanning_command(nodes: Nodes, module: str = "hidream_server.worker") -> list[str]:
+    """Return the command of this machine's agent, which waits for those of the others."""
+    # The first machine does without the others after a while; they may come at any time.
+    patience_s = _MEETING_S if nodes.rank == 0 else _WAITING_S
+    meeting = (
+        *("--nnodes", str(nodes.count), "--node-rank", str(nodes.rank)),
+        # Ranks are numbered by their machines', and rank 0 is where its supervisor is.
+        *("--rdzv-backend", "static", "--rdzv-endpoint", f"{nodes.host}:{nodes.port}"),
+        *("--rdzv-conf", f"timeout={patience_s}"),
+    )
+    return _agent(nodes.devices, meeting, nodes.host, module)
+
+
+def _agent(here: int, meeting: Sequence[str], address: str, module: str) -> list[str]:
     return [
         sys.executable,
         # A rank that stands still does not see that the server is gone: it dies with its agent,
         # and so that must die with the server.
         *("-m", "hidream_server.ipc.bound", "-m", "torch.distributed.run"),
-        *("--nnodes", "1", "--nproc-per-node", str(size), "--max-restarts", "0"),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
-        *("--local-addr", "127.0.0.1", "--monitor-interval", "0.2"),
+        *("--nproc-per-node", str(here), "--max-restarts", "0", *meeting),
+        *("--local-addr", address, "--monitor-interval", "0.2"),
         # Output comes to us; without this each agent leaves a folder behind where others lie.
         *("--log-dir", os.devnull),
         *("-m", module),
     ]
 
 
-def _environment(order: LaunchOrder) -> dict[str, str]:
-    """Return the environment of the agent and the ranks."""
-    control = {CONTROL_ADDRESS: f"{order.host}:{order.port}", CONTROL_TOKEN: order.token}
-    return {**ENVIRONMENT, **os.environ, **order.environment, **control}
+def _environment(order: LaunchOrder, among: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the agent and the ranks; `among` is for their own talk."""
+    # One that waits to be told must not be told by what was exported here.
+    inherited = {name: value for name, value in os.environ.items() if name not in _CONTROL}
+    control = order.control.environment if order.control else {}
+    return {**ENVIRONMENT, **among, **inherited, **order.environment, **control}
