@@ -288,7 +288,7 @@ class Settings(BaseModel):
     compile: bool = _option(
         False,
         "compile the network's blocks when the model is loaded, which takes minutes and makes steps"
-        " quicker; not with tp, ep or sp",
+        " quicker",
     )
     max_previews: int = _option(3, "most previews of each image of a task", ge=0)
     max_crashes: int = _option(3, "worker group crashes after which a task is failed", ge=1)

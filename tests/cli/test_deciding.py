@@ -231,8 +231,7 @@ def test_folders_of_one_name_have_profiles_of_their_own(tmp_path):
     assert len(names) == 2
 
 
-def test_what_cannot_be_compiled_is_refused():
-    with pytest.raises(LayoutUnavailableError, match="tp2 is not possible with --compile"):
-        decide(Settings(**DEMO, device_count=2, compile=True))
-    serving = decide(Settings(**DEMO, device_count=2, compile=True, layout="cfg2"))
+@pytest.mark.parametrize("layout", ["tp1", "tp2", "cfg2"])
+def test_the_ranks_are_told_to_compile(layout):
+    serving = decide(Settings(**DEMO, device_count=2, compile=True, layout=layout))
     assert serving.load_command(serving.layout, None).compile

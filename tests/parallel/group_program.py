@@ -1,7 +1,8 @@
 """A real gloo group of processes that paint tasks with the demo model.
 
 Arguments: a folder, and layouts; under each layout as many ranks as it has paint every task, and
-leave there their latents, the pictures, and how many bytes of weights they hold.
+leave there their latents, the pictures, and how many bytes of weights they hold. After a name that
+ends with + blocks are compiled: what is traced is run as it is.
 """
 
 import json
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
@@ -22,9 +24,11 @@ from hidream_server.worker.device import open_device
 from tests.parallel.tasks import TASKS
 
 
-def paint(place: Place, folder: Path) -> None:
+def paint(place: Place, compiled: bool, folder: Path) -> None:
     description = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
     runner = assemble(description, place, open_device(CPU, 0), CPU.mixture, 2**20)
+    if compiled:
+        runner._network.compile_blocks("eager")
     folder.mkdir(exist_ok=True)
     for name, task in TASKS.items():
         for run in runner.begin(task):
@@ -33,28 +37,35 @@ def paint(place: Place, folder: Path) -> None:
             np.save(folder / f"latents-{name}-{place.rank}.npy", run.latents.numpy())
             if place.rank == 0:
                 np.save(folder / f"picture-{name}.npy", runner.decode(run))
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    (folder / f"graphs-{place.rank}").write_text(str(graphs))
     held = runner.weight_bytes()
     (folder / f"bytes-{place.rank}.json").write_text(json.dumps(held))
 
 
-def work(rank: int, ranks: int, folder: Path, layouts: list[Layout]) -> None:
+def work(rank: int, ranks: int, folder: Path, names: list[str]) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks
     )
-    for layout in layouts:
+    for name in names:
+        layout = parse(name)
         # Groups are made by every process of the world, also by those with no place in them.
         place = take_place(layout, rank)
         if place.rank < layout.ranks:
-            paint(place, folder / str(layout))
+            paint(place, name.endswith("+"), folder / name)
         dist.barrier()
     dist.destroy_process_group()
 
 
+def parse(name: str) -> Layout:
+    return Layout.parse(name.removesuffix("+"))
+
+
 def main() -> None:
-    folder, layouts = Path(sys.argv[1]), [Layout.parse(name) for name in sys.argv[2:]]
-    ranks = max(layout.ranks for layout in layouts)
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    ranks = max(parse(name).ranks for name in names)
     # Forked, so that torch is imported once; nothing has made a thread yet.
-    start_processes(work, (ranks, folder, layouts), ranks, start_method="fork")
+    start_processes(work, (ranks, folder, names), ranks, start_method="fork")
 
 
 main()

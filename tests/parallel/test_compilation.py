@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from hidream_server.demo import DEMO_MODEL_PATH
-from hidream_server.layouts.layout import Layout
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.network import Network
-from hidream_server.parallel.place import Place, alone
-from tests.parallel.thread_ranks import run_ranks
+from hidream_server.parallel.place import alone
 
 FOLDER = DEMO_MODEL_PATH / "transformer"
 #: By class and number of rows: one, two, more.
@@ -26,9 +24,9 @@ def nothing_compiled() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def network(place: Place, dtype: torch.dtype, mixture: str) -> Network:
+def network(dtype: torch.dtype, mixture: str) -> Network:
     files = FOLDER.glob("*.safetensors")
-    return load_network(FOLDER, files, place, torch.device("cpu"), dtype, mixture)
+    return load_network(FOLDER, files, alone(), torch.device("cpu"), dtype, mixture)
 
 
 @torch.inference_mode()
@@ -48,17 +46,8 @@ def step(network: Network, dtype: torch.dtype, rows: int, height: int, width: in
     ("dtype", "mixture"), [(torch.bfloat16, "grouped_mm"), (torch.float32, "loop")]
 )
 def test_no_block_is_broken_into_graphs_and_all_of_a_class_share_one(dtype, mixture) -> None:
-    plain, compiled = (network(alone(), dtype, mixture) for _ in range(2))
+    plain, compiled = (network(dtype, mixture) for _ in range(2))
     compiled.compile_blocks("eager")
     for shape in [(2, 8, 8), (2, 4, 12), (1, 8, 8), (1, 4, 4), (4, 8, 8), (6, 12, 12)]:
         assert torch.equal(step(compiled, dtype, *shape), step(plain, dtype, *shape))
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= GRAPHS
-
-
-@pytest.mark.parametrize("layout", ["sp2", "tp2", "ep2", "cfg2-tp2"])
-def test_blocks_that_speak_to_other_ranks_are_refused(layout: str) -> None:
-    def refused(place: Place) -> None:
-        with pytest.raises(ValueError, match=f"spread over ranks, as by {place.layout}"):
-            network(place, torch.float32, "loop").compile_blocks()
-
-    run_ranks(Layout.parse(layout), refused)

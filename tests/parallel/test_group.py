@@ -18,6 +18,8 @@ from tests.parallel.tasks import TASKS
 from tests.reference import reference_picture, stock_pipeline
 
 ROOT = Path(__file__).parent.parent.parent
+#: What is said between ranks cuts blocks into pieces.
+COMPILED = ["tp2+", "sp2+", "ep2+"]
 LAYOUTS = ["tp2", "tp4", "tp4-ep2", "cfg2", "sp2", "sp4", "cfg2-sp2", "cfg2-tp2", "ep2"]
 
 
@@ -33,9 +35,9 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("painted")
     command = [sys.executable, "-m", "tests.parallel.group_program", str(folder)]
     quiet = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [*command, *LAYOUTS], cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True
-    )
+    command += [*LAYOUTS, *COMPILED]
+    environment = os.environ | quiet
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
@@ -49,6 +51,19 @@ def test_a_group_paints_what_one_rank_paints(layout, expected, painted) -> None:
         latents = [np.load(p) for p in sorted((painted / layout).glob(f"latents-{name}-*.npy"))]
         assert len(latents) == Layout.parse(layout).ranks
         assert all(np.array_equal(other, latents[0]) for other in latents)
+
+
+@pytest.mark.parametrize("layout", COMPILED)
+def test_a_group_whose_blocks_are_compiled_paints_the_same(layout, painted) -> None:
+    plain, compiled = (
+        {path.name: np.load(path) for path in (painted / name).glob("*.npy")}
+        for name in (layout.removesuffix("+"), layout)
+    )
+    assert len(plain) >= len(TASKS)
+    assert plain.keys() == compiled.keys()
+    assert all(np.array_equal(compiled[name], plain[name]) for name in plain)
+    graphs = int((painted / layout / "graphs-0").read_text())
+    assert graphs > len(TASKS)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -95,11 +95,6 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
             f" {nodes.count} machines have {nodes.all_devices}; choose one that takes them all with"
             " --layout, or fewer devices with -d."
         )
-    if settings.compile and layout.ranks > layout.cfg:
-        raise LayoutUnavailableError(
-            f"The layout {layout} is not possible with --compile: ranks that speak to each other"
-            " inside a block cannot be compiled; cfg2 can, or one device."
-        )
     if project is None:
         check_memory(plan_memory(model, layout, room), room, layout)
     elif not _of_project(layout):

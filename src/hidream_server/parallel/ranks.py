@@ -63,6 +63,10 @@ class Alone:
         pass
 
 
+#: What ranks say to each other is between what is compiled, not in it.
+_never_compiled = torch.compiler.disable
+
+
 class ProcessRanks:
     """Ranks in processes of their own, joined by a torch process group; counts what it sends."""
 
@@ -73,18 +77,21 @@ class ProcessRanks:
         self.index = ranks.index(dist.get_rank())
         self.sent_bytes = 0
 
+    @_never_compiled
     def all_reduce(self, part: Tensor) -> Tensor:
         self.sent_bytes += 2 * part.nbytes * (self.size - 1) // self.size
         part = part.contiguous()
         dist.all_reduce(part, group=self._group)
         return part
 
+    @_never_compiled
     def all_gather(self, part: Tensor) -> list[Tensor]:
         self.sent_bytes += part.nbytes * (self.size - 1)
         everything = part.new_empty((self.size, *part.shape))
         dist.all_gather(list(everything.unbind()), part.contiguous(), group=self._group)
         return list(everything.unbind())
 
+    @_never_compiled
     def all_to_all(self, parts: list[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         self.sent_bytes += sum(part.nbytes for n, part in enumerate(parts) if n != self.index)
         sizes = [torch.Size(shape).numel() for shape in shapes]
@@ -96,6 +103,7 @@ class ProcessRanks:
         pieces = received.split(sizes)
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
+    @_never_compiled
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         self.sent_bytes += tensor.nbytes if self.index == source else 0
         tensor = tensor.contiguous()
