@@ -56,7 +56,12 @@ def test_every_part_is_measured_and_every_number_is_one(found):
         "ceiling", "step", "operators", "compile", "compile, one row", "one-row", "decode",
         "encode", "pictures", "fp8", "switch", "load",
     ]  # fmt: skip
-    assert list(found["missing"]) == ["fp8, compiled"]
+    # Of torch's implementations of attention a CPU has one.
+    absent = [f"attention alone, {name}_ATTENTION" for name in ("CUDNN", "EFFICIENT")]
+    assert list(found["missing"]) == [*absent, "fp8, compiled"]
+    assert quantities(found, "operators", "attention alone, FLASH_ATTENTION") == {
+        "time", "speed", "of a large product",
+    }  # fmt: skip
     assert found["failed"] == []
     for row in found["rows"]:
         assert row["samples"], row

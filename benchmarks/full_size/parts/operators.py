@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.full_size import operations
 from benchmarks.full_size.bench import STOCK, Bench
@@ -15,8 +16,15 @@ from benchmarks.full_size.report import Report
 from benchmarks.full_size.timing import calls, in_turn
 from benchmarks.full_size.ways import make_transformer
 from hidream_server.model_directory.description import TEXT_TOKENS
+from hidream_server.worker.outbox import first_line
 
 _ROWS = 2
+#: The one that writes all scores down is none that anybody would choose.
+_BACKENDS = (
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+)
 
 
 def measure_ceiling(bench: Bench, report: Report) -> None:
@@ -68,13 +76,32 @@ def _measure(
     work = operations.attention(config, _ROWS, tokens)
     _report(bench, report, "attention with projections", samples, work)
     heads = hidden.unflatten(-1, (config.num_attention_heads, -1)).transpose(1, 2)
-    [samples] = _in_turn(bench, {"": lambda: _attend(heads)}).values()
     work = operations.scores(config, _ROWS, tokens)
-    _report(bench, report, "attention alone", samples, work)
+    for name, samples in _in_turn(bench, _attentions(bench, report, heads)).items():
+        _report(bench, report, name, samples, work)
 
 
-def _attend(heads: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(heads, heads, heads)
+def _attentions(bench: Bench, report: Report, heads: Tensor) -> dict[str, Callable[[], object]]:
+    """Return attention alone: the implementation that torch chooses, and each that there is."""
+
+    def attend() -> Tensor:
+        return F.scaled_dot_product_attention(heads, heads, heads)
+
+    def attend_by(backend: SDPBackend) -> Tensor:
+        with sdpa_kernel(backend):
+            return attend()
+
+    arms: dict[str, Callable[[], object]] = {"attention alone": attend}
+    for backend in _BACKENDS:
+        arm, name = partial(attend_by, backend), f"attention alone, {backend.name}"
+        try:
+            arm()
+            bench.device.synchronize()
+        except RuntimeError as error:
+            report.leave_out(name, f"not on this device: {first_line(error)}")
+        else:
+            arms[name] = arm
+    return arms
 
 
 def _in_turn(bench: Bench, arms: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
