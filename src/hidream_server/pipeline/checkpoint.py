@@ -4,12 +4,13 @@ The copy is quick and is made between two steps; the bytes can be made beside th
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from hidream_server.pipeline.denoise import ImageRun
+from hidream_server.pipeline.step_cache import StepCache
 
 #: Of each image what `snapshot` returns.
 Snapshot = list[dict[str, Any]]
@@ -23,6 +24,7 @@ def snapshot(images: Sequence[ImageRun]) -> Snapshot:
             "latents": image.latents.clone(),
             "generator": image.generator.get_state(),
             "sampler": image.sampler.state(),
+            "step_cache": image.step_cache and image.step_cache.state(),
         }
         for image in images
     ]
@@ -56,3 +58,13 @@ def restore(images: Sequence[ImageRun], states: Snapshot) -> None:
         image.generator.set_state(state["generator"])
         image.sampler.restore(state["sampler"])
         image.steps_done = state["steps_done"]
+        _restore_step_cache(image, state.get("step_cache"))
+
+
+def _restore_step_cache(image: ImageRun, state: Mapping[str, Any] | None) -> None:
+    """Go on with what steps may be taken from; and know how many were, where that is over."""
+    if state is None:
+        return
+    if image.step_cache is None:
+        image.step_cache = StepCache(0.0, len(image.sampler.timesteps))
+    image.step_cache.restore(state)
