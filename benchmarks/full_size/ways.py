@@ -142,7 +142,7 @@ class Engine:
 
     def denoise(self, inputs: Inputs, steps: int, watch: Stopwatch) -> Tensor:
         run = ImageRun(
-            latents=inputs.latents,
+            latents=inputs.latents.to(self.runner.sampling_device),
             generator=torch.Generator().manual_seed(0),
             sampler=Sampler(
                 self._model.new_scheduler(), steps, self.size.description().max_image_tokens
@@ -158,7 +158,7 @@ class Engine:
                 self.runner.step([run])
             watch.mark()
         self.reused_steps = run.reused_steps or 0
-        return run.latents
+        return run.latents.cpu()
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
         text = self._text(inputs)

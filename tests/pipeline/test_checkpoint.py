@@ -132,3 +132,29 @@ def test_what_is_no_checkpoint_is_refused(data: bytes) -> None:
 def test_another_number_of_images_is_refused() -> None:
     with pytest.raises(ValueError, match="1 images"):
         restore([], snapshot([begun("UniPCMultistepScheduler")]))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_what_is_remembered_goes_where_the_latents_of_the_new_image_are(scheduler: str) -> None:
+    image = begun(scheduler, tolerance=0.5)
+    for _ in range(4):
+        step(image)
+    elsewhere = begun(scheduler)
+    elsewhere.latents = elsewhere.latents.to("meta")
+    restore([elsewhere], unpack(pack(snapshot([image]), "model"), "model"))
+    remembered = [elsewhere.latents, *tensors(elsewhere.sampler.state())]
+    remembered += tensors(elsewhere.step_cache.state())
+    assert {tensor.device.type for tensor in remembered if tensor.ndim == 4} == {"meta"}
+    assert {tensor.device.type for tensor in remembered if tensor.ndim < 4} == {"cpu"}
+
+
+def tensors(state: object) -> list[Tensor]:
+    """Return all tensors in a state."""
+    match state:
+        case Tensor():
+            return [state]
+        case dict():
+            return [tensor for part in state.values() for tensor in tensors(part)]
+        case list():
+            return [tensor for part in state for tensor in tensors(part)]
+    return []

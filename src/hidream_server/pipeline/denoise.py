@@ -13,8 +13,8 @@ from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.sampling import Sampler
 from hidream_server.pipeline.step_cache import StepCache
 
-#: R latents [1, C, H, W], timesteps [R], conditioning of R rows → R outputs [1, C, H, W], all fp32
-#: on the CPU.
+#: R latents [1, C, H, W], timesteps [R] on the CPU, conditioning of R rows → R outputs
+#: [1, C, H, W], fp32, where the latents are.
 Network = Callable[[Sequence[Tensor], Tensor, Conditioning], Sequence[Tensor]]
 
 
@@ -22,7 +22,7 @@ Network = Callable[[Sequence[Tensor], Tensor, Conditioning], Sequence[Tensor]]
 class ImageRun:
     """An image on its way from noise to latents; `conditioning` has two rows if it is guided."""
 
-    #: [1, C, H, W], fp32, CPU.
+    #: [1, C, H, W], fp32, where the sampler is to take its steps.
     latents: Tensor
     generator: Generator
     sampler: Sampler

@@ -23,6 +23,7 @@ from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, Te
 from hidream_server.pipeline.denoise import ImageRun, denoise_step, reuse_step
 from hidream_server.pipeline.previews import PreviewMap, fit
 from hidream_server.pipeline.sampling import Sampler, first_noise
+from hidream_server.pipeline.sampling_device import sampling_device
 from hidream_server.pipeline.step_cache import StepCache
 from hidream_server.task import InferType, TaskParams
 from hidream_server.worker.device import RankDevice
@@ -63,6 +64,10 @@ class ModelRunner:
         self._description = description
         self._device = device
         self._step_cache = step_cache
+        #: Where latents are from the first noise to the last step.
+        self.sampling_device = sampling_device(
+            model.new_scheduler, device.torch_device, description.max_image_tokens
+        )
         encoders = {
             name: TextEncoder(tokenizer=tokenizer, module=module, device=device.torch_device)
             for name, (tokenizer, module) in model.text_encoders.items()
@@ -114,7 +119,13 @@ class ModelRunner:
         are in the same forward. What the network raises leaves the images where they were.
         """
         alone = len(runs) == 1 and not self.together
-        if self._run(lambda: denoise_step(runs, self._call_network), may_try_again=alone):
+
+        def denoise() -> None:
+            denoise_step(runs, self._call_network)
+            # A step takes as long as the device does.
+            self._device.synchronize()
+
+        if self._run(denoise, may_try_again=alone):
             return
         logger.warning("No memory for a step: its rows are run one after the other")
         denoise_step(runs, self._call_network_by_row)
@@ -215,7 +226,7 @@ class ModelRunner:
                 params.height // pixels_per_latent,
                 params.width // pixels_per_latent,
                 generator,
-            ),
+            ).to(self.sampling_device),
             generator=generator,
             sampler=Sampler(
                 self._model.new_scheduler(),
@@ -236,7 +247,8 @@ class ModelRunner:
         self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
     ) -> list[Tensor]:
         text = (conditioning.t5, conditioning.llama, conditioning.pooled)
-        return [output.float().cpu() for output in self._network(latents, timesteps, *text)]
+        outputs = self._network(latents, timesteps, *text)
+        return [output.float().to(self.sampling_device) for output in outputs]
 
     def _call_network_by_row(
         self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
