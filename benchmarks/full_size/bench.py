@@ -27,10 +27,14 @@ from hidream_server.devices.device import DeviceKind
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import RankMemory, Room, plan_memory
 from hidream_server.model.loading import LoadedModel
+from hidream_server.parallel.network import Network
 from hidream_server.worker.device import RankDevice
 
 STOCK, ENGINE, GROUPED, HOISTED = "stock diffusers", "engine's loop", "+ grouped MoE", "+ hoisted"
 COMPILED, EIGHT_BITS, EIGHT_BITS_COMPILED = "+ compiled", "fp8, lossy", "fp8, lossy, compiled"
+STEP_CACHE = "step cache, lossy"
+#: Of the step cache; with random weights a tenth of it, which is much, lets it reuse nothing.
+TOLERANCE = 0.5
 
 
 class Bench:
@@ -92,6 +96,8 @@ class Bench:
         if name == STOCK:
             transformer = make_transformer(self.size, self.weights)
             return Stock(transformer, self.size, self.demo.new_scheduler())
+        if name == STEP_CACHE:
+            return self._around(self.engine(HOISTED).network, TOLERANCE)
         mixture = None if name == ENGINE else self.mixture
         transformer = make_transformer(self.size, self.weights, mixture)
         if name in (EIGHT_BITS, EIGHT_BITS_COMPILED):
@@ -99,10 +105,13 @@ class Bench:
         network = make_network(transformer, hoisted=name not in (ENGINE, GROUPED))
         if name in (COMPILED, EIGHT_BITS_COMPILED):
             network.compile_blocks(self.backend)
+        return self._around(network)
+
+    def _around(self, network: Network, tolerance: float = 0.0) -> Engine:
         without_encoders = LoadedModel(
             vae=None, text_encoders={}, new_scheduler=self.demo.new_scheduler
         )
-        return Engine(network, without_encoders, self.size, self.device)
+        return Engine(network, without_encoders, self.size, self.device, tolerance)
 
     # What the device can do
 

@@ -226,7 +226,7 @@ SMALL = Size(
     },
     side=128,
     steps=3,
-    picture_steps={Variant.FULL: 4, Variant.DEV: 3, Variant.FAST: 2},
+    picture_steps={Variant.FULL: 20, Variant.DEV: 3, Variant.FAST: 2},
     calls=5,
     matrix=256,
     copied_bytes=2**20,

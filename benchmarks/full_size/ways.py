@@ -24,6 +24,7 @@ from hidream_server.parallel.spreading import Spread
 from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.denoise import ImageRun
 from hidream_server.pipeline.sampling import Sampler
+from hidream_server.pipeline.step_cache import StepCache
 from hidream_server.worker.device import RankDevice
 from hidream_server.worker.model_runner import ModelRunner
 
@@ -114,8 +115,17 @@ class Engine:
     """This engine's loop around a network."""
 
     def __init__(
-        self, network: Network, model: LoadedModel, size: Size, device: RankDevice
+        self,
+        network: Network,
+        model: LoadedModel,
+        size: Size,
+        device: RankDevice,
+        tolerance: float = 0.0,
     ) -> None:
+        """With a tolerance steps are reused, as by `StepCache`."""
+        self._tolerance = tolerance
+        #: Of the latest denoising.
+        self.reused_steps = 0
         self.network = network
         self.size = size
         self._model = model
@@ -132,18 +142,23 @@ class Engine:
 
     def denoise(self, inputs: Inputs, steps: int, watch: Stopwatch) -> Tensor:
         run = ImageRun(
-            latents=inputs.latents,
+            latents=inputs.latents.to(self.runner.sampling_device),
             generator=torch.Generator().manual_seed(0),
             sampler=Sampler(
                 self._model.new_scheduler(), steps, self.size.description().max_image_tokens
             ),
             conditioning=self._text(inputs),
             guidance_scale=inputs.guidance,
+            step_cache=StepCache(self._tolerance, steps) if self._tolerance else None,
         )
         while not run.finished:
-            self.runner.step([run])
+            if run.reuses_next:
+                self.runner.reuse(run)
+            else:
+                self.runner.step([run])
             watch.mark()
-        return run.latents
+        self.reused_steps = run.reused_steps or 0
+        return run.latents.cpu()
 
     def call(self, inputs: Inputs) -> Callable[[], Any]:
         text = self._text(inputs)

@@ -56,6 +56,10 @@ class NodesError(ConfigurationError):
     """These machines cannot have a worker group together."""
 
 
+class StepCacheError(ConfigurationError):
+    """Steps cannot be reused with what is to be served."""
+
+
 class PortTakenError(ConfigurationError):
     """The port is already in use."""
 

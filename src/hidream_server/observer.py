@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 #: The cache of what the text encoders made of prompts.
 PROMPT_EMBEDDINGS = "prompt_embeddings"
+#: Of what the network said at an earlier step; looked up by the steps of tasks that may reuse it.
+STEP_OUTPUTS = "step_outputs"
 
 
 class EndReason(StrEnum):

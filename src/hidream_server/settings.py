@@ -290,6 +290,14 @@ class Settings(BaseModel):
         "compile the network's blocks when the model is loaded, which takes minutes and makes steps"
         " quicker",
     )
+    step_cache: float = _option(
+        0.0,
+        "lossy: tasks with infer_type Performance take steps without computing them while the"
+        " network's output is expected to have changed by less than this part of itself, like 0.05;"
+        " not with a sampler that draws noise in each step, as Dev's and Fast's; 0 for never",
+        ge=0,
+        le=1,
+    )
     max_previews: int = _option(3, "most previews of each image of a task", ge=0)
     max_crashes: int = _option(3, "worker group crashes after which a task is failed", ge=1)
     drain_timeout_s: float = _option(

@@ -50,7 +50,10 @@ def sources(target: TaskState) -> list[TaskState]:
 
 
 class InferType(StrEnum):
-    """The first version's inference modes; Profiling adds stage timings to the status."""
+    """The first version's inference modes; Profiling adds stage timings to the status.
+
+    Performance may leave out the computing of steps, if the server is set so.
+    """
 
     ACCURACY = "Accuracy"
     PERFORMANCE = "Performance"
@@ -151,6 +154,8 @@ class Task:
     error: str = ""
     #: Seconds by stage (encode, denoise, decode, save).
     timings: dict[str, float] = field(default_factory=dict)
+    #: Steps that were not computed; none where every step had to be, or before the end.
+    reused_steps: int | None = None
     #: Who is told of its end.
     webhook_url: str | None = None
 

@@ -159,13 +159,14 @@ def running(client: TestClient, queue: TaskQueue) -> Callable[..., Task]:
 def completed(services: Services, running) -> Callable[..., Task]:
     """Return a function that submits a request and completes it with pictures."""
 
-    def complete(**fields: Any) -> Task:
+    def complete(reused_steps: int | None = None, **fields: Any) -> Task:
         task = running(**fields)
         names = [f"{task.id}_{task.attempt}_{index}.png" for index in range(task.params.num_images)]
         for index, name in enumerate(names):
             services.results.pictures.put(name, b"\x89PNG picture %d" % index)
         timings = {"denoise_s": 1.5}
-        assert services.queue.complete((task.id, task.attempt), names, timings)
+        claim = (task.id, task.attempt)
+        assert services.queue.complete(claim, names, timings, reused_steps=reused_steps)
         found = services.queue.get(task.id)
         assert found is not None
         return found

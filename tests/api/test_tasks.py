@@ -20,6 +20,7 @@ STATUS_FIELDS = {
     "pictures_expired",
     *("task_id", "requestId", "status", "progress", "result_urls", "error", "created_at"),
     *("started_at", "completed_at", "processing_time", "attempt", "seeds", "timings"),
+    "reused_steps",
     *("estimated_time", "queue_position", "request"),
 }
 
@@ -109,6 +110,7 @@ def test_the_status_of_a_queued_task(client):
         "attempt": 0,
         "seeds": [5],
         "timings": None,
+        "reused_steps": None,
         "request": {
             "prompt": "a",
             "negative_prompt": "",
@@ -169,6 +171,12 @@ def test_a_failed_task_says_why(client, queue, running):
 def test_the_seconds_by_stage_are_for_profiling(client, completed, infer_type, timings):
     task = completed(infer_type=infer_type)
     assert client.get(f"/status/{task.id}").json()["timings"] == timings
+
+
+@pytest.mark.parametrize("count", [None, 0, 17])
+def test_how_many_steps_were_reused_is_said(client, completed, count):
+    task = completed(infer_type="Performance", reused_steps=count)
+    assert client.get(f"/status/{task.id}").json()["reused_steps"] == count
 
 
 @pytest.mark.parametrize(

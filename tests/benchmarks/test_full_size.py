@@ -16,6 +16,7 @@ from benchmarks.full_size.bench import (
     ENGINE,
     GROUPED,
     HOISTED,
+    STEP_CACHE,
     STOCK,
     Bench,
 )
@@ -23,6 +24,8 @@ from benchmarks.full_size.parts import PARTS
 from benchmarks.full_size.parts.server import measure_clients
 from benchmarks.full_size.parts.steps import compare
 from benchmarks.full_size.report import Report
+from benchmarks.full_size.sizes import SMALL as SMALL_SIZE
+from hidream_server.model_directory.description import Variant
 from tests.documentation.blocks import ROOT
 
 #: The server's has a test of its own, with a server that is there.
@@ -54,7 +57,7 @@ def quantities(found: dict, part: str, name: str) -> set[str]:
 def test_every_part_is_measured_and_every_number_is_one(found):
     assert list(dict.fromkeys(row["part"] for row in found["rows"])) == [
         "ceiling", "step", "operators", "compile", "compile, one row", "one-row", "decode",
-        "encode", "pictures", "fp8", "switch", "load",
+        "encode", "pictures", "fp8", "step-cache", "switch", "load",
     ]  # fmt: skip
     # Of torch's implementations of attention a CPU has one.
     absent = [f"attention alone, {name}_ATTENTION" for name in ("CUDNN", "EFFICIENT")]
@@ -84,6 +87,16 @@ def test_what_is_different_on_a_cpu_is_said(found):
     assert "emulated" in found["notes"][f"fp8: {EIGHT_BITS}"]
 
 
+def test_of_reused_steps_it_is_said_how_many_were_computed_and_how_near_they_come(found):
+    assert quantities(found, "step-cache", STOCK) == {"all steps"}
+    assert quantities(found, "step-cache", HOISTED) == {"all steps", "times as fast", "latents"}
+    assert quantities(found, "step-cache", STEP_CACHE) == {
+        "all steps", "times as fast", "computed steps", "latents", f"latents, from {HOISTED}",
+    }  # fmt: skip
+    [computed] = [row["samples"] for row in found["rows"] if row["what"] == "computed steps"]
+    assert 3 < computed[0] < SMALL_SIZE.picture_steps[Variant.FULL]
+
+
 def test_machine_versions_and_every_sample_are_written_down(found):
     about = found["about"]
     assert about["device"].startswith("cpu")
@@ -107,7 +120,8 @@ def test_without_time_nothing_is_measured_and_all_of_it_is_named(tmp_path: Path,
     assert list(found["missing"]) == list(PARTS)
     said = capsys.readouterr().out
     assert "not measured: step: 0 s were left" in said
-    assert "not measured: fp8: it is lossy; --part fp8 measures it." in said
+    for name in ("fp8", "step-cache"):
+        assert f"not measured: {name}: it is lossy; --part {name} measures it." in said
 
 
 def test_a_part_that_fails_is_named_and_the_others_go_on(monkeypatch, capsys) -> None:

@@ -12,6 +12,7 @@ from benchmarks.full_size.bench import (
     ENGINE,
     GROUPED,
     HOISTED,
+    STEP_CACHE,
     STOCK,
     Bench,
 )
@@ -68,6 +69,19 @@ def test_eight_bits_lose_a_little_and_not_everything(new_bench) -> None:
     compiled = bench.way(EIGHT_BITS_COMPILED).forward(inputs)
     torch.compiler.reset()
     assert torch.equal(compiled, lossy)
+
+
+def test_reused_steps_are_near_those_that_are_computed(bench: Bench) -> None:
+    inputs = make_inputs(SMALL, 2, bench.device)
+    cached, whole = bench.engine(STEP_CACHE), bench.engine(HOISTED)
+    assert cached.network is whole.network
+    watch = Stopwatch(bench.device)
+    latents = cached.denoise(inputs, 20, watch)
+    assert 3 < cached.reused_steps < 17
+    assert len(watch.seconds()) == 19
+    likeness = psnr(latents, whole.denoise(inputs, 20, watch))
+    assert 20 < likeness < 80
+    assert whole.reused_steps == 0
 
 
 def test_eight_bits_are_as_near_as_three_digits_of_mantissa_can_be() -> None:

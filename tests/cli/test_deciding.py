@@ -17,6 +17,7 @@ from hidream_server.errors import (
     NodesError,
     PathMissingError,
     ProjectPathError,
+    StepCacheError,
     TorchMissingError,
     TracingMissingError,
 )
@@ -235,3 +236,15 @@ def test_folders_of_one_name_have_profiles_of_their_own(tmp_path):
 def test_the_ranks_are_told_to_compile(layout):
     serving = decide(Settings(**DEMO, device_count=2, compile=True, layout=layout))
     assert serving.load_command(serving.layout, None).compile
+
+
+def test_a_step_cache_is_refused_where_no_step_would_be_reused(fast_model, tmp_path):
+    assert decide(Settings(**DEMO, step_cache=0.05)).load_command(Layout(), None).step_cache == 0.05
+    fast = {"model_path": fast_model, "device_type": "cpu"}
+    fast["extra_model_path"] = fast_model.parent / DEMO_EXTRA_MODEL_PATH.name
+    with pytest.raises(StepCacheError, match="FlowMatchLCMScheduler, draws new noise"):
+        decide(Settings(**fast, step_cache=0.05))
+    assert decide(Settings(**fast)).model.draws_noise
+    (tmp_path / "inference.py").touch()
+    with pytest.raises(StepCacheError, match="--executor project"):
+        decide(Settings(**DEMO, executor="project", project_path=tmp_path, step_cache=0.05))

@@ -268,6 +268,15 @@ def test_completing_publishes_the_pictures(store: TaskStore):
     )
 
 
+@pytest.mark.parametrize("count", [None, 0, 17])
+def test_completing_keeps_how_many_steps_were_reused(store: TaskStore, count: int | None):
+    task = running(store)
+    assert store.complete(claim_of(task), 160.0, ["a.png"], {}, reused_steps=count)
+    found = store.get(task.id)
+    assert found is not None
+    assert found.reused_steps == count
+
+
 def test_failing_gives_the_reason(store: TaskStore):
     task = running(store)
     assert store.fail(claim_of(task), 160.0, "out of memory")

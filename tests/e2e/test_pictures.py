@@ -1,6 +1,9 @@
 """From a prompt to a picture over HTTP: the one that was asked for, to the byte."""
 
 import io
+import os
+import signal
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from PIL import Image
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from tests.e2e.server import Server
 from tests.reference import reference_picture, stock_pipeline
-from tests.support import params
+from tests.support import params, psnr
 
 SIZES = ["1024x1024", "1024x768", "768x1024", "512x512"]
 
@@ -100,6 +103,31 @@ def test_profiling_tells_the_seconds_of_each_stage(server: Server) -> None:
     assert set(timings) == {"encode_s", "denoise_s", "decode_s", "save_s"}
     assert all(seconds > 0 for seconds in timings.values())
     assert server.wait_status(plain, "completed")["timings"] is None
+
+
+def test_a_picture_for_performance_reuses_steps_on_two_ranks_and_after_a_crash(
+    new_server: Callable[..., Server],
+) -> None:
+    server = new_server("--step-cache", "0.1", "--checkpoint-s", "0.1", "-c", "2")
+    server.start()
+    server.wait_for("/readyz")
+    request = {"resolution": "512x512", "num_inference_steps": 40, "seed": 11}
+    exact, quick = server.submit(**request), server.submit(**request, infer_type="Performance")
+    [exact_picture], [picture] = server.pictures(exact), server.pictures(quick)
+    reused = server.status(quick)["reused_steps"]
+    assert 10 < reused < 35
+    assert server.status(exact)["reused_steps"] is None
+    assert 25 < psnr(pixels(picture), pixels(exact_picture)) < 60
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.text["reused_steps"] == str(reused)
+    with Image.open(io.BytesIO(exact_picture)) as image:
+        assert "reused_steps" not in image.text
+    again = server.submit(**request, infer_type="Performance")
+    server.wait_status(again, "processing", progress=40)
+    os.kill(server.ranks()[1], signal.SIGKILL)
+    assert server.pictures(again) == [picture]
+    assert (server.status(again)["attempt"], server.status(again)["reused_steps"]) == (2, reused)
+    assert "goes on after step" in server.console()
 
 
 def test_a_batch_is_painted_whole(server: Server) -> None:

@@ -37,6 +37,7 @@ LOAD = LoadModel(
     prompt_cache_bytes=0,
     checkpoint_s=0.0,
     compile=False,
+    step_cache=0.0,
     max_rows=4,
     max_row_tokens=4 * 256,
     profile=Profile(

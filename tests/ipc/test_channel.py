@@ -53,6 +53,7 @@ COMMANDS: list[Command] = [
         prompt_cache_bytes=2**40,
         checkpoint_s=2.5,
         compile=True,
+        step_cache=0.05,
         max_rows=8,
         max_row_tokens=8192,
         profile=PROFILE,

@@ -89,7 +89,8 @@ async def paint(rank: FakeRank, start: StartTask) -> None:
         await rank.say(StepDone(**who, steps_done=2 * step + 1, rows=2, step_s=0.12))
         await rank.say(StepDone(**who, steps_done=2 * step + 2, rows=2, step_s=0.12, first=False))
     await rank.say(ImageDone(**who, image_index=0, data=b"picture"))
-    await rank.say(TaskDone(**who, timings=STAGES))
+    reused = 1 if start.params.prompt == "still" else None
+    await rank.say(TaskDone(**who, timings=STAGES, reused_steps=reused))
 
 
 class Stage:
@@ -148,7 +149,7 @@ class Stage:
     async def run(self) -> None:
         """Let tasks end in every way."""
         running = asyncio.create_task(self.supervisor.run())
-        for prompt in ("fine", "fine", "large", "die", "fine"):
+        for prompt in ("fine", "fine", "large", "die", "still"):
             [task] = submit(self.queue, [params(prompt=prompt)])
             await self.until_ended(task)
         self.supervisor.stop()

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import Metric
 
 from hidream_server.metrics.task_metrics import NO_REASON, STAGES
-from hidream_server.observer import PROMPT_EMBEDDINGS, EndReason
+from hidream_server.observer import PROMPT_EMBEDDINGS, STEP_OUTPUTS, EndReason
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -42,7 +42,7 @@ def test_the_table_is_what_is_exported(families: Mapping[str, Metric]):
     [
         ("`reason`", {NO_REASON, *EndReason}),
         ("`stage`", set(STAGES)),
-        ("`cache`", {PROMPT_EMBEDDINGS}),
+        ("`cache`", {PROMPT_EMBEDDINGS, STEP_OUTPUTS}),
         ("`status`", {"completed", "failed", "cancelled", "refused"}),
     ],
 )

@@ -85,8 +85,16 @@ def test_ranks_say_what_they_used_and_a_group_counts_once(families: Mapping[str,
     assert values(families["hidream_peak_memory_bytes"]) == {("0-0",): 5000, ("0-1",): 5001}
     # Two groups: the second came after the one that a task brought down.
     assert values(families["hidream_worker_restarts"], "_total") == {(): 1}
-    assert values(families["hidream_cache_requests"], "_total") == {("prompt_embeddings",): 8}
-    assert values(families["hidream_cache_hits"], "_total") == {("prompt_embeddings",): 6}
+    assert values(families["hidream_cache_requests"], "_total")["prompt_embeddings",] == 8
+    assert values(families["hidream_cache_hits"], "_total")["prompt_embeddings",] == 6
+
+
+def test_steps_that_were_reused_are_counted_beside_all_that_could_have_been(
+    families: Mapping[str, Metric],
+):
+    """Of three tasks of four steps one was painted so."""
+    assert values(families["hidream_cache_requests"], "_total")["step_outputs",] == 4
+    assert values(families["hidream_cache_hits"], "_total")["step_outputs",] == 1
 
 
 def test_what_is_now_is_said_as_it_is(families: Mapping[str, Metric]):

@@ -251,6 +251,15 @@ def test_the_estimate_follows_measured_steps(queue, outlook):
     assert queue.prospects.estimate([task]) == [pytest.approx(1.0, rel=0.01)]
 
 
+def test_steps_without_a_forward_move_a_task_and_say_nothing_of_forwards(queue, outlook):
+    submit(queue, [params(num_inference_steps=10)])
+    running = claim(queue)
+    outlook.stepped(running, steps_done=1, rows=2, seconds=1.0)
+    for done in range(2, 7):
+        outlook.stepped(running, steps_done=done, rows=0, seconds=0.001)
+    assert queue.prospects.seconds_left(running) == pytest.approx(4.0)
+
+
 def test_what_a_task_takes_beside_its_steps_is_learned(queue, outlook):
     [task] = queue.draft([params()])
     outlook.completed(task, beside_s=0.5)

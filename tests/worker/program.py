@@ -1,7 +1,8 @@
 """A rank with a model that is a formula; the tests run it in a process of its own.
 
 A prompt says what goes wrong: "no words" cannot be encoded, "raise" fails in its first step,
-"large" has no room beside another image, "slow" takes its time, "long to read" does so before its
+"large" has no room beside another image, "still" needs a forward for every other step only and
+"still on 0" thinks so on rank 0 alone, "slow" takes its time, "long to read" does so before its
 first step, "no file" makes no PNG, "break the device" spoils it for all that come after, "break in
 the end" does so beside the loop, "die" ends the process.
 """
@@ -22,6 +23,23 @@ from hidream_server.worker.__main__ import main
 from tests.support import tokens
 
 
+class FormulaImage(SimpleNamespace):
+    """An image that is its number of steps."""
+
+    @property
+    def finished(self) -> bool:
+        return self.steps_done == self.params.num_inference_steps
+
+    @property
+    def reuses_next(self) -> bool:
+        names = ("still", f"still on {os.environ['RANK']}")
+        return self.params.prompt in names and self.steps_done % 2 == 1 and not self.last
+
+    @property
+    def last(self) -> bool:
+        return self.steps_done == self.params.num_inference_steps - 1
+
+
 class FormulaRunner:
     broken = False
     together = False
@@ -29,43 +47,46 @@ class FormulaRunner:
     def warm_up(self) -> float:
         return 0.0
 
-    def begin(self, params: TaskParams) -> list[SimpleNamespace]:
+    def begin(self, params: TaskParams) -> list[FormulaImage]:
         if params.prompt == "no words" or params.prompt == f"no words on {os.environ['RANK']}":
             raise ValueError("this prompt cannot be encoded")
         if params.prompt == "long to read":
             time.sleep(1.0)
         return [
-            SimpleNamespace(
+            FormulaImage(
                 params=params,
                 seed=seed,
                 steps_done=0,
-                finished=False,
+                reused_steps=0 if "still" in params.prompt else None,
                 foreseen=torch.full((1, 1, 2, 2), 0.5),
             )
             for seed in params.seeds
         ]
 
-    def resume(self, images: list[SimpleNamespace], checkpoint: bytes) -> None:
+    def resume(self, images: list[FormulaImage], checkpoint: bytes) -> None:
         for image, steps in zip(images, json.loads(checkpoint), strict=True):
             image.steps_done = steps
-            image.finished = steps == image.params.num_inference_steps
 
-    def checkpoint(self, images: list[SimpleNamespace]) -> Callable[[], bytes]:
+    def checkpoint(self, images: list[FormulaImage]) -> Callable[[], bytes]:
         steps = [image.steps_done for image in images]
         return lambda: json.dumps(steps).encode()
 
-    def step(self, runs: list[SimpleNamespace]) -> None:
+    def step(self, runs: list[FormulaImage]) -> None:
         for run in runs:
             self._check(run.params.prompt, len(runs))
-        if folder := os.environ.get("TURNS_FOLDER"):
-            with open(f"{folder}/{os.environ['RANK']}", "a") as turns:
-                said = " + ".join(
-                    f"{run.params.prompt} {run.seed} {run.steps_done}" for run in runs
-                )
-                turns.write(said + "\n")
+        self._note(" + ".join(f"{run.params.prompt} {run.seed} {run.steps_done}" for run in runs))
         for run in runs:
             run.steps_done += 1
-            run.finished = run.steps_done == run.params.num_inference_steps
+
+    def reuse(self, run: FormulaImage) -> None:
+        self._note(f"({run.params.prompt} {run.seed} {run.steps_done})")
+        run.steps_done += 1
+        run.reused_steps += 1
+
+    def _note(self, said: str) -> None:
+        if folder := os.environ.get("TURNS_FOLDER"):
+            with open(f"{folder}/{os.environ['RANK']}", "a") as turns:
+                turns.write(said + "\n")
 
     def _check(self, prompt: str, images: int) -> None:
         """Let go wrong what a prompt says."""
@@ -87,16 +108,18 @@ class FormulaRunner:
     def tokens(self, params: TaskParams) -> int:
         return tokens(params)
 
-    def decode(self, run: SimpleNamespace) -> np.ndarray:
+    def decode(self, run: FormulaImage) -> np.ndarray:
         if run.params.prompt == "break in the end":
             self.broken = True
             raise RuntimeError("illegal memory access")
         return np.full((2, 2, 3), run.seed, dtype=np.uint8)
 
-    def about(self, params: TaskParams, image_index: int) -> dict[str, str]:
+    def about(
+        self, params: TaskParams, image_index: int, reused_steps: int | None
+    ) -> dict[str, str]:
         if params.prompt == "no file":
             raise ValueError("a picture without a story")
-        return {"seed": str(params.seeds[image_index])}
+        return {"seed": str(params.seeds[image_index]), "reused": str(reused_steps)}
 
     @property
     def decodes(self) -> bool:

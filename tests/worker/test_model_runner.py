@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,25 @@ from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
 from hidream_server.model_directory.reading import describe
 from hidream_server.parallel.place import alone
-from hidream_server.task import TaskParams
+from hidream_server.pipeline.denoise import ImageRun
+from hidream_server.task import InferType, TaskParams
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
 from tests.reference import reference_picture, stock_pipeline
 from tests.support import params, psnr
 
+#: Of steps that tasks for Performance may reuse.
+TOLERANCE = 0.1
+
 
 @cache
 def runner(model: Path) -> ModelRunner:
     description = describe(model, DEMO_EXTRA_MODEL_PATH)
     device = open_device(CPU, 0)
-    return assemble(description, alone(), device, CPU.mixture, prompt_cache_bytes=2**20)
+    return assemble(
+        description, alone(), device, CPU.mixture, prompt_cache_bytes=2**20, step_cache=TOLERANCE
+    )
 
 
 @cache
@@ -39,10 +45,19 @@ def stock(model: Path) -> HiDreamImagePipeline:
 def paint(model: Path, task: TaskParams) -> list[NDArray[np.uint8]]:
     pictures = []
     for run in runner(model).begin(task):
-        while not run.finished:
-            runner(model).step([run])
+        finish(model, [run])
         pictures.append(runner(model).decode(run))
     return pictures
+
+
+def finish(model: Path, runs: list[ImageRun]) -> None:
+    """Take images to their end, sharing forwards where they need one."""
+    while left := [run for run in runs if not run.finished]:
+        if reusing := [run for run in left if run.reuses_next]:
+            for run in reusing:
+                runner(model).reuse(run)
+        else:
+            runner(model).step(left)
 
 
 def test_a_runner_knows_what_it_used() -> None:
@@ -178,6 +193,61 @@ def test_a_step_is_the_same_to_the_bit_whoever_takes_it_as_long_as_its_shape_is_
     company = [params(seed=seed, prompt=f"number {seed}", num_inference_steps=9) for seed in (1, 2)]
     first, second = map(latents, company)
     assert torch.equal(first, second)
+
+
+# Steps that are not computed
+
+PERFORMANCE = {"infer_type": InferType.PERFORMANCE, "num_inference_steps": 14}
+
+
+@pytest.mark.parametrize("changes", [{}, {"guidance_scale": 0.0}, {"width": 768, "height": 1024}])
+def test_a_picture_for_performance_is_that_of_the_plain_loop_by_the_rule(
+    changes: dict[str, object],
+) -> None:
+    task = params(**PERFORMANCE | changes)
+    [run] = runner(DEMO_MODEL_PATH).begin(task)
+    finish(DEMO_MODEL_PATH, [run])
+    assert 0 < run.reused_steps < 12
+    picture = runner(DEMO_MODEL_PATH).decode(run)
+    expected = reference_picture(stock(DEMO_MODEL_PATH), task, step_cache=TOLERANCE)
+    np.testing.assert_array_equal(picture, expected)
+    exact = reference_picture(stock(DEMO_MODEL_PATH), task)
+    assert 20 < psnr(picture, exact) < 60
+
+
+@pytest.mark.parametrize("infer_type", [InferType.ACCURACY, InferType.PROFILING])
+def test_all_others_have_every_step_computed(infer_type: InferType) -> None:
+    task = params(**PERFORMANCE | {"infer_type": infer_type})
+    [run] = runner(DEMO_MODEL_PATH).begin(task)
+    assert run.reused_steps is None
+    finish(DEMO_MODEL_PATH, [run])
+    expected = reference_picture(stock(DEMO_MODEL_PATH), task)
+    np.testing.assert_array_equal(runner(DEMO_MODEL_PATH).decode(run), expected)
+
+
+def test_without_a_tolerance_a_picture_for_performance_is_exact() -> None:
+    description = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
+    plain = assemble(description, alone(), open_device(CPU, 0), CPU.mixture, prompt_cache_bytes=0)
+    [run] = plain.begin(params(**PERFORMANCE))
+    assert run.reused_steps is None
+    assert run.step_cache is None
+
+
+def test_images_with_and_without_reused_steps_share_forwards_and_stay_what_they_are() -> None:
+    tasks = [params(**PERFORMANCE, seed=3), params(seed=4, num_inference_steps=14)]
+    runs = [runner(DEMO_MODEL_PATH).begin(task)[0] for task in tasks]
+    finish(DEMO_MODEL_PATH, runs)
+    for task, run in zip(tasks, runs, strict=True):
+        [alone] = paint(DEMO_MODEL_PATH, task)
+        assert psnr(runner(DEMO_MODEL_PATH).decode(run), alone) >= 40
+    assert runs[0].reused_steps > 0
+
+
+def test_a_picture_says_how_many_steps_were_reused_where_any_could_be() -> None:
+    about = partial(runner(DEMO_MODEL_PATH).about, params(), 0)
+    assert about(reused_steps=7) == about() | {"reused_steps": "7"}
+    assert about(reused_steps=0)["reused_steps"] == "0"
+    assert "reused_steps" not in about()
 
 
 # Where memory runs out

@@ -214,6 +214,54 @@ def test_of_tasks_that_share_a_step_one_is_named_first() -> None:
     assert all(e.first for e in steps if e.task_id == "first")
 
 
+def test_a_step_that_needs_no_forward_takes_no_part_in_one(tmp_path: Path) -> None:
+    with group(turns=tmp_path) as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("first", prompt="slow", num_images=4, guidance_scale=0.0))
+        rank.hear(StepDone)
+        more = {"arrived_at": 1000.0, "num_inference_steps": 4}
+        for task in ("a", "still"):
+            rank.tell(start(task, prompt=task, **more))
+        for _ in range(3):
+            rank.hear(TaskDone)
+    steps = (tmp_path / "0").read_text().splitlines()[3:]
+    # It goes on at once, and has less left to do than the other then.
+    assert steps == [
+        *("a 42 0 + still 42 0", "(still 42 1)", "still 42 2 + a 42 1"),
+        *("still 42 3 + a 42 2", "a 42 3"),
+    ]
+
+
+def test_how_many_steps_needed_no_forward_is_said_and_told_apart() -> None:
+    with group() as [rank]:
+        rank.tell(start("task", prompt="still", num_images=2, num_inference_steps=6))
+        events = []
+        while not isinstance(event := rank.hear(), TaskDone):
+            events.append(event)
+    assert event.reused_steps == 4
+    steps = [(e.steps_done, e.rows) for e in events if isinstance(e, StepDone)]
+    assert steps == [(2, 4), (4, 0), (6, 4), (8, 0), (10, 4), (12, 4)]
+    with Image.open(io.BytesIO(next(e for e in events if isinstance(e, ImageDone)).data)) as image:
+        assert image.text["reused"] == "2"
+
+
+def test_of_a_task_that_needs_every_forward_it_is_said_that_it_did() -> None:
+    with group() as [rank]:
+        rank.tell(start("task"))
+        assert rank.hear(TaskDone).reused_steps is None
+
+
+def test_previews_and_checkpoints_come_of_steps_without_a_forward_too() -> None:
+    with group(load=structs.replace(LOAD, checkpoint_s=1e-6)) as [rank]:
+        rank.tell(start("task", prompt="still", num_previews=1, num_inference_steps=4))
+        shown, saved = [], []
+        while not isinstance(event := rank.hear(), TaskDone):
+            shown += [event] if isinstance(event, Preview) else []
+            saved += [json.loads(event.data)] if isinstance(event, Checkpoint) else []
+        assert len(shown) == 1
+        assert saved == [[1], [2], [3]]
+
+
 def until_done(rank: Rank) -> list[StepDone]:
     """Return the steps that are reported before the next task is done."""
     steps = []
@@ -434,6 +482,24 @@ def test_two_ranks_take_the_same_turns_and_leave_together(tmp_path: Path) -> Non
     assert first.splitlines() == [
         f"{task} 42 {n} + {task} 43 {n}" for task in "ab" for n in range(3)
     ]
+
+
+def test_a_rank_of_another_opinion_does_what_rank_0_says(tmp_path: Path) -> None:
+    """It would be missing in a forward, or alone in one."""
+    with group(2, turns=tmp_path) as ranks:
+        ranks[0].hear(GroupReady)
+        for rank in ranks:
+            rank.tell(start("task", prompt="still on 0", num_inference_steps=6))
+            rank.tell(start("other", prompt="still on 1", num_inference_steps=6))
+        assert ranks[0].hear(TaskDone).reused_steps == 2
+        assert ranks[0].hear(TaskDone).reused_steps == 0
+        for rank in ranks:
+            rank.tell(Stop())
+        assert [rank.wait(30) for rank in ranks] == [0, 0]
+    first, second = ((tmp_path / str(rank)).read_text() for rank in range(2))
+    assert first == second
+    assert "(still on 0 42 1)" in first
+    assert "(still on 1" not in first
 
 
 def test_a_rank_that_cannot_encode_its_part_ends_the_group(tmp_path: Path) -> None:

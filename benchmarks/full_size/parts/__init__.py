@@ -7,6 +7,7 @@ from benchmarks.full_size.bench import Bench
 from benchmarks.full_size.parts.around import measure_decoding, measure_encoding, measure_pictures
 from benchmarks.full_size.parts.files import measure_loading
 from benchmarks.full_size.parts.operators import measure_ceiling, measure_operators
+from benchmarks.full_size.parts.reuse import measure_step_cache
 from benchmarks.full_size.parts.server import measure_server
 from benchmarks.full_size.parts.steps import (
     measure_compiled,
@@ -52,6 +53,13 @@ PARTS = {
             measure_eight_bits,
             40,
             copies=1.6,
+            lossy=True,
+        ),
+        Part(
+            "step-cache",
+            "lossy, only if named: pictures with reused steps",
+            measure_step_cache,
+            90,
             lossy=True,
         ),
         Part("switch", "another variant's weights", measure_switch, 40),

@@ -54,7 +54,8 @@ class GenerationRequest(BaseModel):
     infer_type: InferType = Field(
         InferType.ACCURACY,
         strict=False,
-        description="Profiling adds the seconds of each stage to the status.",
+        description="Profiling adds the seconds of each stage to the status. Performance may take"
+        " steps without computing them, which is lossy, where the server has a step cache.",
     )
     priority: Priority = Field(
         Priority.NORMAL,
@@ -161,6 +162,10 @@ class StatusAnswer(BaseModel):
     attempt: int = Field(description="How often the task has been started; above 1 after a loss.")
     seeds: list[int] = Field(description="The seed of each image.")
     timings: dict[str, float] | None = Field(description="Seconds by stage, for Profiling.")
+    reused_steps: int | None = Field(
+        description="Steps of all images that were not computed, at the end of a Performance task"
+        " on a server with a step cache; none where every step was."
+    )
     request: Asked = Field(description="What was asked for, with every default filled in.")
 
     @classmethod
@@ -185,6 +190,7 @@ class StatusAnswer(BaseModel):
             attempt=task.attempt,
             seeds=task.params.seeds,
             timings=task.timings if profiling else None,
+            reused_steps=task.reused_steps,
             request=Asked.of(task.params),
         )
 

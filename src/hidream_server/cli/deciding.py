@@ -16,7 +16,12 @@ from hidream_server.devices.choice import DeviceChoice, choose_devices
 from hidream_server.engine.launchers.nodes import check_nodes, read_nodes
 from hidream_server.engine.launchers.project import find_project
 from hidream_server.engine.launchers.torchrun import require_torch
-from hidream_server.errors import LayoutUnavailableError, NodesError, NotSharedError
+from hidream_server.errors import (
+    LayoutUnavailableError,
+    NodesError,
+    NotSharedError,
+    StepCacheError,
+)
 from hidream_server.layouts.choice import choose_layout
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import Room, check_memory, fits, plan_memory
@@ -95,6 +100,7 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
             f" {nodes.count} machines have {nodes.all_devices}; choose one that takes them all with"
             " --layout, or fewer devices with -d."
         )
+    _check_step_cache(settings, model, project)
     if project is None:
         check_memory(plan_memory(model, layout, room), room, layout)
     elif not _of_project(layout):
@@ -103,6 +109,21 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
             " tp and ep only."
         )
     return Serving(settings, model, devices, layout, room, project, nodes)
+
+
+def _check_step_cache(settings: Settings, model: ModelDescription, project: Path | None) -> None:
+    """Raise StepCacheError where steps are to be reused and none ever would be."""
+    if not settings.step_cache:
+        return
+    if project is not None:
+        raise StepCacheError(
+            "--step-cache is not possible with --executor project: its steps are its own."
+        )
+    if model.draws_noise:
+        raise StepCacheError(
+            f"--step-cache is of no use with {model.name}: its sampler, {model.sampler}, draws new"
+            " noise in each step, so that none is like the one before. Leave the option out."
+        )
 
 
 def _of_project(layout: Layout) -> bool:

@@ -130,6 +130,7 @@ class Serving:
             prompt_cache_bytes=self.room.prompt_cache_bytes,
             checkpoint_s=self.settings.checkpoint_s,
             compile=self.settings.compile,
+            step_cache=self.settings.step_cache,
             max_rows=self.settings.max_rows,
             max_row_tokens=self._full_size_rows(layout) * self.model.max_image_tokens,
             profile=profile,

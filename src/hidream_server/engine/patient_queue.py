@@ -85,10 +85,17 @@ class PatientQueue:
     # All below raise StoreUnavailableError only when it is time to give up.
 
     async def complete(
-        self, claim: Claim, pictures: Sequence[str], timings: dict[str, float], picture_bytes: int
+        self,
+        claim: Claim,
+        pictures: Sequence[str],
+        timings: dict[str, float],
+        picture_bytes: int,
+        reused_steps: int | None = None,
     ) -> bool:
         """Publish a task's pictures; False if it was taken away."""
-        done = await self._insist(self._queue.complete, claim, pictures, timings, picture_bytes)
+        done = await self._insist(
+            self._queue.complete, claim, pictures, timings, picture_bytes, reused_steps
+        )
         return done or await self._was_done(claim, TaskState.COMPLETED)
 
     async def fail(self, claim: Claim, reason: str) -> bool:

@@ -24,7 +24,7 @@ from hidream_server.ipc.messages import (
     TaskFailed,
 )
 from hidream_server.logs import log_context
-from hidream_server.observer import UNOBSERVED, EndReason, Observer
+from hidream_server.observer import STEP_OUTPUTS, UNOBSERVED, EndReason, Observer
 from hidream_server.queue.outlook import Outlook
 from hidream_server.queue.task_queue import LEASE_S
 from hidream_server.store.pictures import picture_name
@@ -319,9 +319,14 @@ class RunningTasks:
             await self._fail(running, f"Image {missing[0]} never came.")
             return
         names = [running.pictures[index] for index in images]
-        if await self._queue.complete(running.claim, names, event.timings, running.picture_bytes):
+        if await self._queue.complete(
+            running.claim, names, event.timings, running.picture_bytes, event.reused_steps
+        ):
             logger.info("Task completed with %d picture(s)", len(names))
             self._observer.completed(running.task, event.timings)
+            if event.reused_steps is not None:
+                steps = running.task.params.total_steps
+                self._observer.looked_up(STEP_OUTPUTS, steps, event.reused_steps)
             if running.alone:
                 self._outlook.completed(
                     running.task, self._clock() - running.since - running.stepped_s

@@ -43,6 +43,9 @@ class LoadModel(Message, frozen=True, kw_only=True):
     checkpoint_s: float
     #: The network's blocks are to be compiled.
     compile: bool
+    #: Expected relative change of the network's output up to which tasks for Performance take
+    #: steps without a forward; 0 for none.
+    step_cache: float
     #: Most rows that may share a step.
     max_rows: int
     #: Most image tokens, over all rows of a step, that there is memory for.
@@ -132,7 +135,7 @@ class StepDone(Message, frozen=True, kw_only=True):
     task_id: str
     attempt: int
     steps_done: int
-    #: Of the step that it shared with others; no rows: not known.
+    #: Of the step that it shared with others; no rows: not known, or there was no forward.
     rows: int = 0
     step_s: float = 0.0
     #: Of the tasks that shared it, one is named first.
@@ -171,6 +174,8 @@ class TaskDone(Message, frozen=True, kw_only=True):
     task_id: str
     attempt: int
     timings: dict[str, float]
+    #: How many steps took no forward; none: every step had to.
+    reused_steps: int | None = None
 
 
 class TaskFailed(Message, frozen=True, kw_only=True):

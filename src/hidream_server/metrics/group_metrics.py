@@ -5,7 +5,7 @@ Hears of them as an observer; knows nothing of tasks.
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from hidream_server.observer import PROMPT_EMBEDDINGS, Observer
+from hidream_server.observer import PROMPT_EMBEDDINGS, STEP_OUTPUTS, Observer
 
 
 class GroupMetrics(Observer):
@@ -37,7 +37,8 @@ class GroupMetrics(Observer):
         #: Of every group that was ever started, the ranks that said what they hold.
         self._ranks: dict[int, set[str]] = {}
         # Exported before it happens, so that its first time is seen as an increase.
-        self.looked_up(PROMPT_EMBEDDINGS, 0, 0)
+        for cache in (PROMPT_EMBEDDINGS, STEP_OUTPUTS):
+            self.looked_up(cache, 0, 0)
 
     def group_started(self, group: int) -> None:
         if group in self._ranks:

@@ -44,6 +44,11 @@ class ModelTraits:
     #: Most image tokens of one picture; a token covers size_multiple² pixels.
     max_image_tokens: int
 
+    @property
+    def draws_noise(self) -> bool:
+        """The sampler draws new noise in each step."""
+        return self.sampler == "FlowMatchLCMScheduler"
+
     def image_tokens(self, width: int, height: int) -> int:
         return (width // self.size_multiple) * (height // self.size_multiple)
 

@@ -77,7 +77,7 @@ class Network:
         llama: Tensor,
         pooled: Tensor,
     ) -> list[Tensor]:
-        """R latents [1, C, H, W] on the CPU, timesteps [R], pooled [R, P], and what `project` made.
+        """R latents [1, C, H, W], timesteps [R], pooled [R, P], and what `project` made.
 
         Rows may have different shapes if they have as many tokens: what is not square is padded to
         the most that the model takes. Raises RuntimeError for rows that have not.
@@ -133,12 +133,15 @@ class Network:
     def _patchify(self, latents: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return tokens [R, S, patch² · C], mask [R, S] and position ids [R, S, 3] on the device.
 
-        On the CPU until they are whole: the model makes them of many small pieces.
+        Until they are whole they are where the latents are.
         """
         rows = [self._transformer.patchify(latent) for latent in latents]
         tokens, ids = (torch.cat([row[n] for row in rows]) for n in (0, 3))
         mask = torch.cat(
-            [torch.ones(row[0].shape[:2]) if row[1] is None else row[1] for row in rows]
+            [
+                torch.ones(row[0].shape[:2], device=ids.device) if row[1] is None else row[1]
+                for row in rows
+            ]
         )
         where = (self._device, self._dtype)
         return tokens.to(*where), mask.to(*where), ids.to(self._device)

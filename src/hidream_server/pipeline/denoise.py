@@ -11,9 +11,10 @@ from torch import Generator, Tensor
 
 from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.sampling import Sampler
+from hidream_server.pipeline.step_cache import StepCache
 
-#: R latents [1, C, H, W], timesteps [R], conditioning of R rows → R outputs [1, C, H, W], all fp32
-#: on the CPU.
+#: R latents [1, C, H, W], timesteps [R] on the CPU, conditioning of R rows → R outputs
+#: [1, C, H, W], fp32, where the latents are.
 Network = Callable[[Sequence[Tensor], Tensor, Conditioning], Sequence[Tensor]]
 
 
@@ -21,13 +22,15 @@ Network = Callable[[Sequence[Tensor], Tensor, Conditioning], Sequence[Tensor]]
 class ImageRun:
     """An image on its way from noise to latents; `conditioning` has two rows if it is guided."""
 
-    #: [1, C, H, W], fp32, CPU.
+    #: [1, C, H, W], fp32, where the sampler is to take its steps.
     latents: Tensor
     generator: Generator
     sampler: Sampler
     #: Rows: negative, positive; or positive alone.
     conditioning: Conditioning
     guidance_scale: float
+    #: If some of its steps may be left out.
+    step_cache: StepCache | None = None
     steps_done: int = 0
     #: The picture as the last step foresaw it, in latents.
     foreseen: Tensor | None = None
@@ -45,6 +48,16 @@ class ImageRun:
         """Of the next step."""
         return self.sampler.timesteps[self.steps_done]
 
+    @property
+    def reuses_next(self) -> bool:
+        """The next step is to be taken by `reuse_step`."""
+        return self.step_cache is not None and self.step_cache.reuses_next
+
+    @property
+    def reused_steps(self) -> int | None:
+        """How many were taken so; None where every step has to be computed."""
+        return None if self.step_cache is None else self.step_cache.reused
+
 
 @torch.inference_mode()
 def denoise_step(runs: Sequence[ImageRun], network: Network) -> None:
@@ -57,16 +70,28 @@ def denoise_step(runs: Sequence[ImageRun], network: Network) -> None:
     conditioning = Conditioning.stack([run.conditioning for run in runs])
     outputs = iter(network(latents, timesteps, conditioning))
     for run in runs:
-        _advance(run, torch.cat([next(outputs) for _ in range(run.rows)]))
+        # The published network is trained towards data minus noise; samplers want the opposite.
+        velocities = -torch.cat([next(outputs) for _ in range(run.rows)])
+        if run.step_cache is not None:
+            run.step_cache.computed(run.latents, velocities)
+        _advance(run, velocities)
 
 
-def _advance(run: ImageRun, output: Tensor) -> None:
-    # The published network is trained towards data minus noise; samplers want the opposite.
-    velocity = guide(-output, run.guidance_scale)
+@torch.inference_mode()
+def reuse_step(run: ImageRun) -> None:
+    """Take an image one step further without the network, by what it said at an earlier step."""
+    assert run.step_cache is not None
+    _advance(run, run.step_cache.reuse(run.latents))
+
+
+def _advance(run: ImageRun, velocities: Tensor) -> None:
+    before, velocity = run.latents, guide(velocities, run.guidance_scale)
     # On the straight way from data to noise the timestep says how far one has come, in thousandths.
-    run.foreseen = run.latents - velocity * (run.timestep / 1000)
-    run.latents = run.sampler.step(velocity, run.steps_done, run.latents, run.generator)
+    run.foreseen = before - velocity * (run.timestep / 1000)
+    run.latents = run.sampler.step(velocity, run.steps_done, before, run.generator)
     run.steps_done += 1
+    if run.step_cache is not None:
+        run.step_cache.moved(before, run.latents, velocities, run.steps_done)
 
 
 def guide(velocity: Tensor, scale: float) -> Tensor:

@@ -33,7 +33,7 @@ def fit(vae: AutoencoderKL) -> PreviewMap:
 
 def preview(latents: Tensor, shares: PreviewMap) -> NDArray[np.uint8]:
     """Return [1, C, H, W] latents as a picture [H, W, 3] in uint8, one pixel for each."""
-    colours = _with_constant(latents) @ torch.tensor(shares)
+    colours = _with_constant(latents.cpu()) @ torch.tensor(shares)
     height, width = latents.shape[-2:]
     return (colours.view(height, width, 3).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 

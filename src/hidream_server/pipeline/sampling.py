@@ -1,7 +1,6 @@
 """First noise, and the checkpoint's own sampler, one fresh object per image.
 
-All on CPU tensors: the same noise on every device, and UniPC solves a linear system in each
-step that some accelerators cannot.
+Noise is drawn on the CPU, the same for every device; steps are taken where the latents are.
 """
 
 import inspect

@@ -252,8 +252,11 @@ class TaskQueue:
         pictures: Sequence[str],
         timings: dict[str, float],
         picture_bytes: int = 0,
+        reused_steps: int | None = None,
     ) -> bool:
-        return self._store.complete(claim, self._clock(), pictures, timings, picture_bytes)
+        return self._store.complete(
+            claim, self._clock(), pictures, timings, picture_bytes, reused_steps
+        )
 
     def fail(self, claim: Claim, reason: str) -> bool:
         return self._store.fail(claim, self._clock(), reason)

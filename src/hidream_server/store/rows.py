@@ -49,5 +49,6 @@ def to_task(row: Row[Any]) -> Task:
         expired_at=row.expired_at,
         error=row.error,
         timings=dict(row.timings),
+        reused_steps=row.reused_steps,
         webhook_url=row.webhook_url,
     )

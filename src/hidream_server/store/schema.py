@@ -13,7 +13,7 @@ from hidream_server.errors import DatabaseVersionError
 logger = logging.getLogger(__name__)
 
 #: The newest migration in `migrations/versions`.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 #: Names the advisory lock under which servers that start at once on PostgreSQL take turns.
 _MIGRATING = 0x48694D67
 

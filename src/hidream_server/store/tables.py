@@ -56,6 +56,8 @@ tasks = Table(
     Column("expired_at", Float),
     Column("error", Text, nullable=False, default=""),
     Column("timings", JSON, nullable=False, default=dict),
+    #: Steps that were not computed; NULL where every step had to be, or before the end.
+    Column("reused_steps", Integer),
     #: Who is told of its end.
     Column("webhook_url", Text),
     Index("tasks_by_state", "state", "due", "sequence"),

@@ -152,12 +152,14 @@ class TaskStore(TaskReader):
         pictures: Sequence[str],
         timings: dict[str, float],
         picture_bytes: int = 0,
+        reused_steps: int | None = None,
     ) -> bool:
         """Make this attempt's pictures the result; False if it was fenced off."""
         result = {
             "pictures": list(pictures),
             "picture_bytes": picture_bytes,
             "timings": timings,
+            "reused_steps": reused_steps,
         }
         statement = transition(TaskState.COMPLETED, completed_at=now, **result)
         with self._writing() as connection:

@@ -21,11 +21,13 @@ def assemble(
     prompt_cache_bytes: int,
     offloaded: Collection[str] = (),
     compiled: bool = False,
+    step_cache: float = 0.0,
 ) -> ModelRunner:
     """Load this rank's part; all ranks do so together. Raises what the libraries raise.
 
     `offloaded` names text encoders that stay in the host's memory between prompts; `compiled` asks
-    for a network whose blocks are compiled in the first steps.
+    for a network whose blocks are compiled in the first steps; `step_cache` is a tolerance, as for
+    `ModelRunner`.
     """
     transformer = description.component(TRANSFORMER.name)
     others = [part for part in description.components if part.name != TRANSFORMER.name]
@@ -43,4 +45,5 @@ def assemble(
         device,
         prompt_cache_bytes,
         together=place.layout.ranks > 1,
+        step_cache=step_cache,
     )

@@ -58,8 +58,12 @@ class Dispatcher:
         if turn.begin:
             # How far it is will be known in the next turn: what begins must not wait for a step.
             return turn
-        left = [self._active(run) for run in runs.values() if not run.is_in(turn.cancel)]
-        return replace(turn, step=next_step(left, self._widths, self._shares, self._clock()))
+        left = [run for run in runs.values() if not run.is_in(turn.cancel)]
+        if reuse := [(run.number, index) for run in left for index in run.reusing]:
+            # Nobody waits for a forward of theirs; whose turn it is is asked when none is left.
+            return replace(turn, reuse=reuse)
+        active = [self._active(run) for run in left]
+        return replace(turn, step=next_step(active, self._widths, self._shares, self._clock()))
 
     def stepped(self, runs: Sequence[TaskRun], seconds: float) -> None:
         """Take note of how long a step took; each image of a run in it is named once."""

@@ -93,4 +93,5 @@ def _load_runner(load: LoadModel) -> ModelRunner:
         load.prompt_cache_bytes,
         load.offloaded_encoders,
         load.compile,
+        load.step_cache,
     )

@@ -20,10 +20,12 @@ from hidream_server.parallel.spreading import Spread
 from hidream_server.pipeline.autoencoder import decode, decode_in_tiles
 from hidream_server.pipeline.checkpoint import pack, restore, snapshot, unpack
 from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, TextEncoder
-from hidream_server.pipeline.denoise import ImageRun, denoise_step
+from hidream_server.pipeline.denoise import ImageRun, denoise_step, reuse_step
 from hidream_server.pipeline.previews import PreviewMap, fit
 from hidream_server.pipeline.sampling import Sampler, first_noise
-from hidream_server.task import TaskParams
+from hidream_server.pipeline.sampling_device import sampling_device
+from hidream_server.pipeline.step_cache import StepCache
+from hidream_server.task import InferType, TaskParams
 from hidream_server.worker.device import RankDevice
 
 logger = logging.getLogger(__name__)
@@ -52,13 +54,20 @@ class ModelRunner:
         device: RankDevice,
         prompt_cache_bytes: int,
         together: bool = False,
+        step_cache: float = 0.0,
     ) -> None:
+        """`step_cache` is the tolerance by which tasks for Performance leave out forwards."""
         #: Other ranks take part in every step.
         self.together = together
         self._network = network
         self._model = model
         self._description = description
         self._device = device
+        self._step_cache = step_cache
+        #: Where latents are from the first noise to the last step.
+        self.sampling_device = sampling_device(
+            model.new_scheduler, device.torch_device, description.max_image_tokens
+        )
         encoders = {
             name: TextEncoder(tokenizer=tokenizer, module=module, device=device.torch_device)
             for name, (tokenizer, module) in model.text_encoders.items()
@@ -110,10 +119,20 @@ class ModelRunner:
         are in the same forward. What the network raises leaves the images where they were.
         """
         alone = len(runs) == 1 and not self.together
-        if self._run(lambda: denoise_step(runs, self._call_network), may_try_again=alone):
+
+        def denoise() -> None:
+            denoise_step(runs, self._call_network)
+            # A step takes as long as the device does.
+            self._device.synchronize()
+
+        if self._run(denoise, may_try_again=alone):
             return
         logger.warning("No memory for a step: its rows are run one after the other")
         denoise_step(runs, self._call_network_by_row)
+
+    def reuse(self, run: ImageRun) -> None:
+        """Take an image a step further that needs no forward for it."""
+        reuse_step(run)
 
     def _run(self, work: Callable[[], object], may_try_again: bool) -> bool:
         """Run what may find no memory; return False if it did, and may be tried in a smaller form.
@@ -178,8 +197,10 @@ class ModelRunner:
         """Raise unless the device still computes."""
         self._device.check()
 
-    def about(self, params: TaskParams, image_index: int) -> dict[str, str]:
-        """Return what a picture's file says of how it was made."""
+    def about(
+        self, params: TaskParams, image_index: int, reused_steps: int | None = None
+    ) -> dict[str, str]:
+        """Return what a picture's file says of how it was made; of reused steps if any could be."""
         about = {
             "Software": f"HiDream Server {__version__}",
             "model": self._description.name,
@@ -191,6 +212,8 @@ class ModelRunner:
             "guidance_scale": str(params.guidance_scale),
             "resolution": f"{params.width}x{params.height}",
         }
+        if reused_steps is not None:
+            about["reused_steps"] = str(reused_steps)
         return about | ({"notice": DEMO_NOTICE} if self._description.is_demo else {})
 
     def _begin_image(self, params: TaskParams, seed: int, conditioning: Conditioning) -> ImageRun:
@@ -203,7 +226,7 @@ class ModelRunner:
                 params.height // pixels_per_latent,
                 params.width // pixels_per_latent,
                 generator,
-            ),
+            ).to(self.sampling_device),
             generator=generator,
             sampler=Sampler(
                 self._model.new_scheduler(),
@@ -212,13 +235,20 @@ class ModelRunner:
             ),
             conditioning=conditioning,
             guidance_scale=params.guidance_scale,
+            step_cache=self._new_step_cache(params),
         )
+
+    def _new_step_cache(self, params: TaskParams) -> StepCache | None:
+        if not self._step_cache or params.infer_type is not InferType.PERFORMANCE:
+            return None
+        return StepCache(self._step_cache, params.num_inference_steps)
 
     def _call_network(
         self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
     ) -> list[Tensor]:
         text = (conditioning.t5, conditioning.llama, conditioning.pooled)
-        return [output.float().cpu() for output in self._network(latents, timesteps, *text)]
+        outputs = self._network(latents, timesteps, *text)
+        return [output.float().to(self.sampling_device) for output in outputs]
 
     def _call_network_by_row(
         self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning

@@ -78,7 +78,9 @@ class Outbox:
     def task_done(self, run: TaskRun) -> None:
         """Said after the task's images have been sent."""
         who = {"task_id": run.start.task_id, "attempt": run.start.attempt}
-        self._later(run, lambda: TaskDone(**who, timings=run.timings))
+        self._later(
+            run, lambda: TaskDone(**who, timings=run.timings, reused_steps=run.reused_steps)
+        )
 
     def failed(self, run: TaskRun, error: Exception) -> None:
         event = _failed(run, error)

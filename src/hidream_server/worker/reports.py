@@ -63,7 +63,8 @@ class Reports:
                 self._check_device()
                 raise
         with run.stage("save_s"):
-            return encode_png(pixels, self._runner.about(run.start.params, index))
+            reused = run.images[index].reused_steps
+            return encode_png(pixels, self._runner.about(run.start.params, index, reused))
 
     def _check_device(self) -> None:
         """End the rank, from whatever thread, if its device is broken for good."""

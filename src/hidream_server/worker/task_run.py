@@ -50,6 +50,18 @@ class TaskRun:
         return [index for index, image in enumerate(self.images) if not image.finished]
 
     @property
+    def reusing(self) -> list[int]:
+        """The images whose next step needs no forward."""
+        return [index for index in self.unfinished if self.images[index].reuses_next]
+
+    @property
+    def reused_steps(self) -> int | None:
+        """How many steps needed none; None where every step has to be computed."""
+        counts = [image.reused_steps for image in self.images]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
+
+    @property
     def image_steps(self) -> tuple[int, ...]:
         """Steps left of each of those."""
         steps = self.start.params.num_inference_steps

@@ -118,6 +118,8 @@ class Worker:
         self._drop(turn.cancel)
         for start in turn.admit:
             self._admit(start, turn.cancel)
+        if turn.reuse:
+            self._reuse([(self._runs[number], index) for number, index in turn.reuse], since)
         if turn.step:
             self._step([run for share in turn.step for run in self._images(share)], since)
         for number in turn.begin:
@@ -174,6 +176,12 @@ class Worker:
         run = self._runs[share.number]
         return [(run, index) for index in run.unfinished[: share.images]]
 
+    def _reuse(self, images: Sequence[_Image], since: float) -> None:
+        """Take images a step further without a forward."""
+        for run, index in images:
+            self._runner.reuse(run.images[index])
+        self._after_step(images, time.perf_counter() - since, rows=0)
+
     def _step(self, images: Sequence[_Image], since: float) -> None:
         """Take images a step further in one forward; if that fails for several, each by itself."""
         try:
@@ -188,7 +196,10 @@ class Worker:
             if self._runner.is_out_of_memory(error):
                 self._dispatcher.too_wide([run for run, _ in images])
         else:
-            self._after_step(images, time.perf_counter() - since)
+            seconds = time.perf_counter() - since
+            if self._rank == 0:
+                self._dispatcher.stepped([run for run, _ in images], seconds)
+            self._after_step(images, seconds, sum(run.image_rows for run, _ in images))
             return
         # Not inside of the handler, where what the failed step held is not free yet.
         for image in images:
@@ -196,10 +207,7 @@ class Worker:
             if image[0].number in self._runs:
                 self._step([image], time.perf_counter())
 
-    def _after_step(self, images: Sequence[_Image], seconds: float) -> None:
-        if self._rank == 0:
-            self._dispatcher.stepped([run for run, _ in images], seconds)
-        rows = sum(run.image_rows for run, _ in images)
+    def _after_step(self, images: Sequence[_Image], seconds: float, rows: int) -> None:
         for run in {run.number: run for run, _ in images}.values():
             run.timings["denoise_s"] = run.timings.get("denoise_s", 0.0) + seconds
             self._outbox.step_done(run, rows, seconds, first=run is images[0][0])

@@ -65,6 +65,7 @@ def test_every_field_reaches_the_task(sdk, painter, queue):
             "guidance_scale": 2.5,
             "seed": 7,
             "priority": "low",
+            "infer_type": "Performance",
             "unheard_of": 1,
         },
     )
@@ -73,7 +74,7 @@ def test_every_field_reaches_the_task(sdk, painter, queue):
     assert (asked.prompt, asked.negative_prompt) == ("红色的圆", "blur")
     assert (asked.width, asked.height, asked.num_images) == (512, 768, 2)
     assert (asked.guidance_scale, asked.seed, asked.priority) == (2.5, 7, "low")
-    assert asked.num_inference_steps == 25
+    assert (asked.num_inference_steps, asked.infer_type) == (25, "Performance")
     assert asked.num_previews == 0
 
 

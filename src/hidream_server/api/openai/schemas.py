@@ -9,7 +9,7 @@ from hidream_server.api.formats import MAX_COMPRESSION, Format
 from hidream_server.api.schemas import GenerationRequest, Text
 from hidream_server.errors import FieldProblem, InvalidRequestError
 from hidream_server.model_directory.description import ModelTraits
-from hidream_server.task import Priority
+from hidream_server.task import InferType, Priority
 
 #: What is painted when no size is asked for, or any.
 _DEFAULT_SIZE = "1024x1024"
@@ -61,6 +61,7 @@ class ImageRequest(BaseModel):
     seed: int | None = None
     priority: Priority | None = Field(None, strict=False)
     deadline_s: float | None = None
+    infer_type: InferType | None = Field(None, strict=False)
 
     @property
     def format(self) -> Format:
@@ -95,5 +96,6 @@ class ImageRequest(BaseModel):
             seed=self.seed,
             priority=self.priority or Priority.NORMAL,
             deadline_s=self.deadline_s,
+            infer_type=self.infer_type or InferType.ACCURACY,
             num_previews=min(previews, most_previews),
         )
