@@ -56,8 +56,8 @@ def quantities(found: dict, part: str, name: str) -> set[str]:
 
 def test_every_part_is_measured_and_every_number_is_one(found):
     assert list(dict.fromkeys(row["part"] for row in found["rows"])) == [
-        "ceiling", "step", "operators", "compile", "compile, one row", "one-row", "decode",
-        "encode", "pictures", "fp8", "step-cache", "switch", "load",
+        "ceiling", "step", "operators", "sampler", "compile", "compile, one row", "one-row",
+        "decode", "encode", "pictures", "fp8", "step-cache", "switch", "load",
     ]  # fmt: skip
     # Of torch's implementations of attention a CPU has one.
     absent = [f"attention alone, {name}_ATTENTION" for name in ("CUDNN", "EFFICIENT")]

@@ -8,6 +8,7 @@ from benchmarks.full_size.parts.around import measure_decoding, measure_encoding
 from benchmarks.full_size.parts.files import measure_loading
 from benchmarks.full_size.parts.operators import measure_ceiling, measure_operators
 from benchmarks.full_size.parts.reuse import measure_step_cache
+from benchmarks.full_size.parts.sampling import measure_sampling
 from benchmarks.full_size.parts.server import measure_server
 from benchmarks.full_size.parts.steps import (
     measure_compiled,
@@ -42,6 +43,7 @@ PARTS = {
         Part("ceiling", "a large product, a large copy", measure_ceiling, 5, copies=0),
         Part("step", "a guided step: stock, and ours piece by piece", measure_steps, 40),
         Part("operators", "a sparse feed-forward, an attention", measure_operators, 10),
+        Part("sampler", "a sampler's step, on the host and there", measure_sampling, 5, copies=0),
         Part("compile", "steps with compiled blocks", measure_compiled, 120),
         Part("one-row", "a step without guidance", measure_one_row, 20),
         Part("decode", "latents to pixels", measure_decoding, 10, 0, components=True),
