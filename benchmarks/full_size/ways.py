@@ -24,6 +24,7 @@ from hidream_server.parallel.spreading import Spread
 from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.denoise import ImageRun
 from hidream_server.pipeline.sampling import Sampler
+from hidream_server.pipeline.sampling_device import sampling_device
 from hidream_server.pipeline.step_cache import StepCache
 from hidream_server.worker.device import RankDevice
 from hidream_server.worker.model_runner import ModelRunner
@@ -133,8 +134,11 @@ class Engine:
         spread = Spread(names, Alone(), device.torch_device, device.dtype)
         description = size.description()
         # As if others took part: a step for which there is no memory is not tried row by row.
+        sampling = sampling_device(
+            model.new_scheduler, device.torch_device, description.max_image_tokens
+        )
         self.runner = ModelRunner(
-            network, model, spread, description, device, CACHE_BYTES, together=True
+            network, model, spread, description, device, CACHE_BYTES, sampling, together=True
         )
 
     def forward(self, inputs: Inputs) -> Tensor:

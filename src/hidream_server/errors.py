@@ -315,5 +315,9 @@ class GroupLostError(EngineError):
     """The worker group ended while it was needed."""
 
 
+class SamplingError(EngineError):
+    """A sampler failed in the middle of a step."""
+
+
 class StepTimeoutError(EngineError):
     """No step was finished within the step deadline."""

@@ -48,6 +48,7 @@ def test_what_is_left_out_is_one_replica_and_what_the_environment_says(read):
         ({"options": {"max_row": 2}}, "deployments[0].options: there is no option 'max_row'"),
         ({"options": {"max_rows": 99}}, "deployments[0].options: --max-rows cannot be 99"),
         ({"options": {"devices": "0,1"}}, "'devices' has a field of its own"),
+        ({"options": {"nnodes": 2}}, "'nnodes' has a field of its own, or none"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(read, fields, said):

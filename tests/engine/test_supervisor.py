@@ -493,6 +493,37 @@ def test_a_stranger_on_the_control_socket_is_turned_away_and_does_no_harm(
     play(scenario, FakeLauncher(visited))
 
 
+@pytest.mark.parametrize("rank", [0, 1, -1], ids=["here already", "too many", "none"])
+def test_a_rank_that_is_not_awaited_is_turned_away_though_it_knows_the_word(
+    play: Callable[..., Stage], rank: int
+) -> None:
+    came, went = asyncio.Event(), asyncio.Event()
+
+    async def visited(first: FakeRank) -> None:
+        await first.hear()
+        await first.say(GroupReady(load_s=1, memory_bytes=0))
+        start = await first.hear()
+        assert isinstance(start, StartTask)
+        came.set()
+        await went.wait()
+        await first.do(start)
+        await first.hear()
+
+    async def scenario(stage: Stage) -> None:
+        task_id = stage.submit()
+        await came.wait()
+        control = stage.launcher.order.control
+        reader, writer = await asyncio.open_connection(control.host, control.port)
+        writer.write(frame(Hello(token=control.token, rank=rank)))
+        assert await reader.read() == b""
+        writer.close()
+        went.set()
+        task = await stage.until(task_id, TaskState.COMPLETED)
+        assert (task.attempt, task.crashes) == (1, 0)
+
+    play(scenario, FakeLauncher(visited))
+
+
 def test_a_task_whose_picture_never_came_is_not_completed(play: Callable[..., Stage]) -> None:
     async def forgetful(rank: FakeRank) -> None:
         await rank.hear()

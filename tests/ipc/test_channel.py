@@ -342,3 +342,17 @@ def test_a_connection_reset_by_the_supervisor_is_the_end_for_a_rank():
         accepted.close()
         assert channel.receive() is None
         channel.close()
+
+
+def test_a_far_end_that_vanishes_is_noticed():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        channel = RankChannel.connect(*listener.getsockname())
+        with listener.accept()[0]:
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            idle, interval, count = (
+                channel._socket.getsockopt(socket.IPPROTO_TCP, option) for option in options
+            )
+            assert channel._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert idle + interval * count == 30
+            assert channel._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+            channel.close()

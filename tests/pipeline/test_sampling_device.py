@@ -45,6 +45,23 @@ def test_a_device_that_cannot_leaves_it_to_the_cpu(new_scheduler, caplog):
     assert "stays on the CPU" in caplog.text
 
 
+def test_a_device_that_solves_systems_wrongly_is_not_believed(monkeypatch):
+    solve, solved = torch.linalg.solve, []
+
+    def solve_wrongly(*system: torch.Tensor) -> torch.Tensor:
+        solved.append(system)
+        # The first walk is the CPU's.
+        return solve(*system) * (1.0 if len(solved) <= expected else 1.1)
+
+    monkeypatch.setattr(torch.linalg, "solve", solve_wrongly)
+    expected = 1000
+    assert sampling_device(new_unipc, torch.device("cpu", 0), 256).index == 0
+    expected = len(solved) // 2
+    solved.clear()
+    assert expected > 0
+    assert sampling_device(new_unipc, torch.device("cpu", 0), 256).index is None
+
+
 def test_a_device_that_computes_something_else_is_not_believed(caplog):
     assert sampling_device(Wrong, torch.device("cpu", 0), 256).index is None
     assert "something else" in caplog.text

@@ -12,7 +12,7 @@ from rich.table import Table
 from hidream_server.cli.deciding import decide
 from hidream_server.cli.serving import Serving
 from hidream_server.engine.launchers.torchrun import ENVIRONMENT, LOOPBACK, torchrun_command
-from hidream_server.errors import ConfigurationError, GroupStartError
+from hidream_server.errors import ConfigurationError, GroupStartError, NodesError
 from hidream_server.ipc.bench import LayoutBench, LayoutTiming
 from hidream_server.layouts.choice import possible
 from hidream_server.settings import Settings
@@ -25,6 +25,8 @@ def bench_layouts(settings: Settings, width: int, height: int, steps: int, as_js
         raise ConfigurationError(
             f"{width}x{height} cannot be painted: give {serving.model.allowed_sizes}."
         )
+    if serving.nodes is not None:
+        raise NodesError("hidream bench measures one machine: leave out --nnodes.")
     config, cards = serving.model.transformer, len(serving.devices.ids)
     layouts = [str(layout) for layout in possible(config, cards) if serving.fits(layout)]
     timings = sorted(

@@ -101,9 +101,11 @@ class Serving:
         ranks = self.ranks_here(self.layout) * self.settings.replicas
         threads = kind.environment(self.used, ranks).get("OMP_NUM_THREADS", "")
         compiled = ".compiled" if self.settings.compile else ""
+        machines = f".{self.nodes.count}machines" if self.nodes else ""
+        how = f"{kind.name}{threads}{compiled}{machines}"
         # Two folders of one name may hold two models.
         folder = crc32(str(self.model.path.resolve()).encode())
-        return f"{self.model.name}-{folder:08x}.{kind.name}{threads}{compiled}.{__version__}"
+        return f"{self.model.name}-{folder:08x}.{how}.{__version__}"
 
     def load_command(self, layout: Layout, profile: Profile | None) -> LoadModel | LoadProject:
         """Return what each rank of a group with this layout is told first.

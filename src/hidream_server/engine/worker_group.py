@@ -111,9 +111,9 @@ class WorkerGroup:
         talk = asyncio.current_task()
         assert talk is not None
         self._talks.add(talk)
-        keep_alive(writer.get_extra_info("socket"))
         channel = SupervisorChannel(reader, writer)
         try:
+            keep_alive(writer.get_extra_info("socket"))
             rank = await self._greet(channel)
             if rank is not None:
                 while (event := await channel.receive()) is not None:
@@ -144,9 +144,13 @@ class WorkerGroup:
         return hello.rank
 
     def _is_ours(self, hello: Hello) -> bool:
-        """It knows the token, and is none that is here already, as one of an earlier group."""
-        new = hello.rank in range(self._size) and hello.rank not in self._ranks
-        return _same(hello.token, self._token) and new
+        """It knows the token, and is one of those that are still to come."""
+        if not _same(hello.token, self._token):
+            return False
+        awaited = hello.rank in range(self._size) and hello.rank not in self._ranks
+        if not awaited:
+            logger.error("Rank %d is not awaited in a group of %d", hello.rank, self._size)
+        return awaited
 
     async def _watch_end(self) -> None:
         """Report the group's end once: when a rank has left, or the launcher has ended."""

@@ -20,7 +20,13 @@ _LENGTH = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 2**20
 
 #: Silence is asked after so many seconds, so often, and taken for an end after so many questions.
-_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 4}
+_KEEP_ALIVE = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 4,
+    # Of what was sent and not received: no question is asked then. In milliseconds.
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

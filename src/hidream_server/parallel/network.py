@@ -15,7 +15,8 @@ from torch import Tensor
 from hidream_server.layouts.sharding import span
 from hidream_server.model.captions import CaptionProjections
 from hidream_server.model.compilation import compile_blocks
-from hidream_server.model.positions import Grid, RememberedPositions
+from hidream_server.model.patches import Patches
+from hidream_server.model.positions import RememberedPositions
 from hidream_server.parallel.place import Place
 from hidream_server.parallel.ranks import Alone, Ranks
 from hidream_server.parallel.sequence import SequenceParallelAttention
@@ -43,6 +44,7 @@ class Network:
         self._attention = attention
         #: The first step with rows of one kind, or of several shapes, takes minutes.
         self.compiled = False
+        self._patches = Patches(transformer)
         # Diffusers looks at every parameter to tell.
         self._device, self._dtype = transformer.device, transformer.dtype
 
@@ -77,7 +79,8 @@ class Network:
         llama: Tensor,
         pooled: Tensor,
     ) -> list[Tensor]:
-        """R latents [1, C, H, W], timesteps [R], pooled [R, P], and what `project` made.
+        """R latents [1, C, H, W] on one device, timesteps [R] on the CPU, pooled [R, P], and what
+        `project` made, on the network's, where the outputs are.
 
         Rows may have different shapes if they have as many tokens: what is not square is padded to
         the most that the model takes. Raises RuntimeError for rows that have not.
@@ -93,7 +96,7 @@ class Network:
             tokens = torch.cat(guidance.all_gather(tokens))
         # Ranks that computed parts of the same sums may have rounded differently.
         tokens = self._place.block.broadcast(tokens)
-        outputs = zip(tokens.split(1), map(self._grid, latents), strict=True)
+        outputs = zip(tokens.split(1), map(self._patches.grid, latents), strict=True)
         return [self._transformer.unpatchify(row, [grid], False) for row, grid in outputs]
 
     def _output_tokens(
@@ -111,7 +114,7 @@ class Network:
         image, text = (_spans(length, ranks.size) for length in (tokens.shape[1], t5.shape[1]))
         if self._attention is not None:
             self._attention.lengths = _lengths(image, text) if ranks.size > 1 else []
-        self._positions.grids = [self._grid(latent) for latent in latents]
+        self._positions.grids = [self._patches.grid(latent) for latent in latents]
         here, words = slice(*image[ranks.index]), slice(*text[ranks.index])
         strip = self._transformer(
             hidden_states=tokens[:, here],
@@ -126,25 +129,15 @@ class Network:
         )[0]
         return _gather(self._tokens_of(strip), image, ranks)
 
-    def _grid(self, latent: Tensor) -> Grid:
-        patch = self.config.patch_size
-        return latent.shape[2] // patch, latent.shape[3] // patch
-
     def _patchify(self, latents: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return tokens [R, S, patch² · C], mask [R, S] and position ids [R, S, 3] on the device.
+        """Return tokens [R, S, patch² · C], mask [R, S] and position ids [R, S, 3], on the device.
 
-        Until they are whole they are where the latents are.
+        Latents of another number of tokens than the others raise RuntimeError.
         """
-        rows = [self._transformer.patchify(latent) for latent in latents]
-        tokens, ids = (torch.cat([row[n] for row in rows]) for n in (0, 3))
-        mask = torch.cat(
-            [
-                torch.ones(row[0].shape[:2], device=ids.device) if row[1] is None else row[1]
-                for row in rows
-            ]
-        )
-        where = (self._device, self._dtype)
-        return tokens.to(*where), mask.to(*where), ids.to(self._device)
+        constants = [self._patches.constants(self._patches.grid(latent)) for latent in latents]
+        masks, ids = zip(*constants, strict=True)
+        tokens = torch.cat([self._patches.tokens(latent) for latent in latents])
+        return tokens.to(self._device, self._dtype), torch.cat(masks), torch.cat(ids)
 
     def _tokens_of(self, strip: Tensor) -> Tensor:
         """Undo what the model did to the output: a strip of patches, one row high, to tokens."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from hidream_server.errors import SamplingError
 from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.sampling import Sampler
 from hidream_server.pipeline.step_cache import StepCache
@@ -63,18 +64,22 @@ class ImageRun:
 def denoise_step(runs: Sequence[ImageRun], network: Network) -> None:
     """Take images one step further, each from where it is, all in one call of the network.
 
-    What the network raises leaves the images as they were.
+    What the network raises leaves the images as they were; a sampler's failure, which is raised as
+    SamplingError, leaves them anywhere.
     """
     latents = [run.latents for run in runs for _ in range(run.rows)]
     timesteps = torch.stack([run.timestep for run in runs for _ in range(run.rows)])
     conditioning = Conditioning.stack([run.conditioning for run in runs])
     outputs = iter(network(latents, timesteps, conditioning))
-    for run in runs:
-        # The published network is trained towards data minus noise; samplers want the opposite.
-        velocities = -torch.cat([next(outputs) for _ in range(run.rows)])
-        if run.step_cache is not None:
-            run.step_cache.computed(run.latents, velocities)
-        _advance(run, velocities)
+    try:
+        for run in runs:
+            # The published network is trained towards data minus noise; samplers want the opposite.
+            velocities = -torch.cat([next(outputs) for _ in range(run.rows)])
+            if run.step_cache is not None:
+                run.step_cache.computed(run.latents, velocities)
+            _advance(run, velocities)
+    except Exception as error:
+        raise SamplingError(f"A sampler failed in the middle of a step: {error}") from error
 
 
 @torch.inference_mode()

@@ -63,17 +63,20 @@ class StepCache:
 
     def moved(self, before: Tensor, after: Tensor, velocities: Tensor, step: int) -> None:
         """The next step starts at `after`, where these velocities have led from `before`."""
-        self._change += self._rate * _ratio(after - before, velocities[-1:])
         self._next = step
+        if step in self._may_be_reused:
+            self._change += self._rate * _ratio(after - before, velocities[-1:])
 
     def state(self) -> dict[str, Any]:
         """Return all that is remembered; none of the tensors will be changed in place."""
-        return {name: getattr(self, name) for name in _REMEMBERED}
+        return {name.removeprefix("_"): getattr(self, name) for name in _REMEMBERED}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remember what `state` returned for an image of as many steps."""
+        """Remember what `state` returned for an image of as many steps; raise ValueError else."""
+        if missing := [name for name in _REMEMBERED if name.removeprefix("_") not in state]:
+            raise ValueError(f"it does not say {missing[0].removeprefix('_')}")
         for name in _REMEMBERED:
-            setattr(self, name, state[name])
+            setattr(self, name, state[name.removeprefix("_")])
 
 
 _REMEMBERED = ("_latents", "_velocities", "_rate", "_change", "_next", "reused")

@@ -2,13 +2,17 @@
 
 from collections.abc import Collection
 
+import torch
+
 from hidream_server.layouts.placement import place_components
 from hidream_server.model.loading import load_model
 from hidream_server.model_directory.components import TRANSFORMER
 from hidream_server.model_directory.description import ModelDescription
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.place import Place
+from hidream_server.parallel.ranks import Ranks
 from hidream_server.parallel.spreading import Spread
+from hidream_server.pipeline.sampling_device import sampling_device
 from hidream_server.worker.device import RankDevice
 from hidream_server.worker.model_runner import ModelRunner
 
@@ -37,13 +41,25 @@ def assemble(
     network = load_network(transformer.path, transformer.files, place, *where, mixture)
     if compiled:
         network.compile_blocks()
+    model = load_model(description, *where, mine, offloaded)
+    found = sampling_device(model.new_scheduler, device.torch_device, description.max_image_tokens)
     return ModelRunner(
         network,
-        load_model(description, *where, mine, offloaded),
+        model,
         Spread(owners, place.world, *where),
         description,
         device,
         prompt_cache_bytes,
+        agree(found, place.world),
         together=place.layout.ranks > 1,
         step_cache=step_cache,
     )
+
+
+def agree(found: torch.device, ranks: Ranks) -> torch.device:
+    """Return the device if every rank has found that its own can sample, and else the CPU.
+
+    Their latents stay equal only where all compute alike.
+    """
+    cannot = ranks.all_reduce(torch.tensor([float(found.type == "cpu")]))
+    return torch.device("cpu") if cannot.item() else found

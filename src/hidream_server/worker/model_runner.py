@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from hidream_server.pipeline.autoencoder import decode, decode_in_tiles
 from hidream_server.pipeline.checkpoint import pack, restore, snapshot, unpack
 from hidream_server.pipeline.conditioning import Conditioning, PromptEncoder, TextEncoder
 from hidream_server.pipeline.denoise import ImageRun, denoise_step, reuse_step
-from hidream_server.pipeline.previews import PreviewMap, fit
+from hidream_server.pipeline.previews import PreviewMap, fit, preview
 from hidream_server.pipeline.sampling import Sampler, first_noise
-from hidream_server.pipeline.sampling_device import sampling_device
 from hidream_server.pipeline.step_cache import StepCache
 from hidream_server.task import InferType, TaskParams
 from hidream_server.worker.device import RankDevice
@@ -53,10 +51,14 @@ class ModelRunner:
         description: ModelDescription,
         device: RankDevice,
         prompt_cache_bytes: int,
+        sampling_device: torch.device,
         together: bool = False,
         step_cache: float = 0.0,
     ) -> None:
-        """`step_cache` is the tolerance by which tasks for Performance leave out forwards."""
+        """`sampling_device` is where latents are from the first noise to the last step.
+
+        `step_cache` is the tolerance by which tasks for Performance leave out forwards.
+        """
         #: Other ranks take part in every step.
         self.together = together
         self._network = network
@@ -64,10 +66,7 @@ class ModelRunner:
         self._description = description
         self._device = device
         self._step_cache = step_cache
-        #: Where latents are from the first noise to the last step.
-        self.sampling_device = sampling_device(
-            model.new_scheduler, device.torch_device, description.max_image_tokens
-        )
+        self.sampling_device = sampling_device
         encoders = {
             name: TextEncoder(tokenizer=tokenizer, module=module, device=device.torch_device)
             for name, (tokenizer, module) in model.text_encoders.items()
@@ -109,33 +108,42 @@ class ModelRunner:
         restore(images, unpack(checkpoint, self._description.name))
 
     def checkpoint(self, images: list[ImageRun]) -> Callable[[], bytes]:
-        """Copy what the images need to go on; what is returned makes bytes of it, anywhere."""
-        return partial(pack, snapshot(images), self._description.name)
+        """Copy what the images need to go on; what is returned makes bytes of it, in any thread."""
+        saved = snapshot(images)
+
+        def make() -> bytes:
+            self._device.take()
+            return pack(saved, self._description.name)
+
+        return make
+
+    def preview(self, run: ImageRun, shares: PreviewMap) -> Callable[[], NDArray[np.uint8]]:
+        """Return what makes a picture of what the last step foresaw, in any thread."""
+        foreseen = run.foreseen
+        assert foreseen is not None
+
+        def make() -> NDArray[np.uint8]:
+            self._device.take()
+            return preview(foreseen, shares)
+
+        return make
 
     def step(self, runs: Sequence[ImageRun]) -> None:
         """Take images of the same number of tokens a step further, in one forward.
 
         A single image for which there is no memory is tried again row by row, unless other ranks
-        are in the same forward. What the network raises leaves the images where they were.
+        are in the same forward. What the network raises leaves the images where they were; for
+        SamplingError see `denoise_step`.
         """
         alone = len(runs) == 1 and not self.together
-
-        def denoise() -> None:
-            denoise_step(runs, self._call_network)
-            # A step takes as long as the device does.
-            self._device.synchronize()
-
-        if self._run(denoise, may_try_again=alone):
-            return
-        logger.warning("No memory for a step: its rows are run one after the other")
-        denoise_step(runs, self._call_network_by_row)
+        denoise_step(runs, self._call_network_somehow if alone else self._call_network)
 
     def reuse(self, run: ImageRun) -> None:
         """Take an image a step further that needs no forward for it."""
         reuse_step(run)
 
-    def _run(self, work: Callable[[], object], may_try_again: bool) -> bool:
-        """Run what may find no memory; return False if it did, and may be tried in a smaller form.
+    def _run(self, work: Callable[[], object]) -> bool:
+        """Run what may find no memory; return False if it did.
 
         What it held is free again then, which it is not where its error is still being handled.
         """
@@ -143,7 +151,7 @@ class ModelRunner:
             work()
             return True
         except Exception as error:
-            if not may_try_again or not self.is_out_of_memory(error):
+            if not self.is_out_of_memory(error):
                 raise
         self._device.free_cache()
         return False
@@ -168,7 +176,7 @@ class ModelRunner:
         vae, pixels = self._model.vae, []
         assert vae is not None
         self._device.take()
-        if not self._run(lambda: pixels.append(decode(vae, run.latents)), may_try_again=True):
+        if not self._run(lambda: pixels.append(decode(vae, run.latents))):
             logger.warning("No memory to decode a picture: it is decoded in tiles")
             pixels.append(decode_in_tiles(vae, run.latents))
         return pixels[0]
@@ -247,8 +255,24 @@ class ModelRunner:
         self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
     ) -> list[Tensor]:
         text = (conditioning.t5, conditioning.llama, conditioning.pooled)
-        outputs = self._network(latents, timesteps, *text)
-        return [output.float().to(self.sampling_device) for output in outputs]
+        outputs = [
+            output.float().to(self.sampling_device)
+            for output in self._network(latents, timesteps, *text)
+        ]
+        # Whatever goes wrong on the device is known before an image is moved.
+        self._device.synchronize()
+        return outputs
+
+    def _call_network_somehow(
+        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+    ) -> list[Tensor]:
+        """Call it once, or where there is no memory for that, row by row."""
+        outputs: list[Tensor] = []
+        rows = (latents, timesteps, conditioning)
+        if not self._run(lambda: outputs.extend(self._call_network(*rows))):
+            logger.warning("No memory for a step: its rows are run one after the other")
+            outputs = self._call_network_by_row(*rows)
+        return outputs
 
     def _call_network_by_row(
         self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning

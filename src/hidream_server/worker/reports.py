@@ -9,7 +9,7 @@ import time
 from functools import partial
 
 from hidream_server.pipeline.png import encode_png
-from hidream_server.pipeline.previews import PreviewMap, preview
+from hidream_server.pipeline.previews import PreviewMap
 from hidream_server.worker.model_runner import ModelRunner
 from hidream_server.worker.outbox import Outbox
 from hidream_server.worker.task_run import TaskRun
@@ -39,12 +39,10 @@ class Reports:
         """Send an unfinished image as the last step foresaw it."""
         if not self._preview_map:
             return
-        foreseen = run.images[index].foreseen
+        make = self._runner.preview(run.images[index], self._preview_map)
         params = run.start.params
         size = (params.width // _PREVIEW_SCALE, params.height // _PREVIEW_SCALE)
-        self._outbox.preview(
-            run, index, lambda: encode_png(preview(foreseen, self._preview_map), {}, size)
-        )
+        self._outbox.preview(run, index, lambda: encode_png(make(), {}, size))
 
     def checkpoint(self, run: TaskRun) -> None:
         """Send what a task needs to go on, if the last time was some time ago."""

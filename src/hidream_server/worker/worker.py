@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from hidream_server.devices.choice import KINDS
+from hidream_server.errors import SamplingError
 from hidream_server.ipc.channel import RankChannel
 from hidream_server.ipc.messages import (
     CancelTask,
@@ -179,8 +180,15 @@ class Worker:
     def _reuse(self, images: Sequence[_Image], since: float) -> None:
         """Take images a step further without a forward."""
         for run, index in images:
-            self._runner.reuse(run.images[index])
-        self._after_step(images, time.perf_counter() - since, rows=0)
+            if run.number not in self._runs:
+                # It has failed with another of its images.
+                continue
+            try:
+                self._runner.reuse(run.images[index])
+            except Exception as error:
+                self._fail(run, error)
+        if taken := [image for image in images if image[0].number in self._runs]:
+            self._after_step(taken, time.perf_counter() - since, rows=0)
 
     def _step(self, images: Sequence[_Image], since: float) -> None:
         """Take images a step further in one forward; if that fails for several, each by itself."""
@@ -189,8 +197,9 @@ class Worker:
         except Exception as error:
             if self._together:
                 raise
-            if len(images) == 1:
-                self._fail(images[0][0], error)
+            if len(images) == 1 or isinstance(error, SamplingError):
+                for run in {run.number: run for run, _ in images}.values():
+                    self._fail(run, error)
                 return
             logger.warning("A step of %d images failed: %s", len(images), first_line(error))
             if self._runner.is_out_of_memory(error):

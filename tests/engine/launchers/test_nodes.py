@@ -29,6 +29,8 @@ def test_machines_meet_at_the_first(endpoint, host, port):
         ({"nnodes": 2}, "--rdzv-endpoint"),
         ({"node_rank": 1}, "--nnodes"),
         ({"rdzv_endpoint": "first:1"}, "--nnodes"),
+        (TWO | {"rdzv_endpoint": "first:0"}, "up to 65535"),
+        (TWO | {"rdzv_endpoint": "first:65536"}, "up to 65535"),
         (TWO | {"node_rank": 2}, "the last is 1"),
         (TWO | {"replicas": 2}, "--replicas"),
         (TWO | {"replicas": 0}, "--replicas"),

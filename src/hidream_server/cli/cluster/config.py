@@ -29,6 +29,7 @@ _RESOURCES = {"npu": "NPU", "cuda": "GPU"}
 _NO_OPTIONS = {
     *("database_url", "results", "data_dir", "log_dir", "model_path", "extra_model_path"),
     *("device_type", "devices", "device_count", "layout", "replicas", "host", "port"),
+    *("nnodes", "node_rank", "rdzv_endpoint"),
 }
 
 

@@ -10,6 +10,7 @@ from hidream_server.layouts.layout import Layout
 from hidream_server.settings import Settings
 
 LOCALHOST = "127.0.0.1"
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,8 @@ def check_nodes(settings: Settings) -> None:
             f"--nnodes is {count}: say with --rdzv-endpoint where the first machine is, as"
             " HOST:PORT, the same on all of them."
         )
+    if not 1 <= int(endpoint.rpartition(":")[2]) <= _LAST_PORT:
+        raise NodesError(f"--rdzv-endpoint is {endpoint}: a port is a number up to {_LAST_PORT}.")
     if rank >= count:
         raise NodesError(f"--node-rank is {rank}: with --nnodes {count} the last is {count - 1}.")
     if settings.replicas != 1 or settings.executor == "project":

@@ -148,7 +148,7 @@ def torchrun_command(size: int, module: str = "hidream_server.worker") -> list[s
     """Return the command of torchrun's agent for so many ranks of a module."""
     # An explicit loopback rendezvous: --standalone looks the host name up, which may hang.
     meeting = ("--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0")
-    return _agent(size, meeting, "127.0.0.1", module)
+    return _agent(size, (*meeting, "--local-addr", "127.0.0.1"), module)
 
 
 def spanning_command(nodes: Nodes, module: str = "hidream_server.worker") -> list[str]:
@@ -161,17 +161,17 @@ def spanning_command(nodes: Nodes, module: str = "hidream_server.worker") -> lis
         *("--rdzv-backend", "static", "--rdzv-endpoint", f"{nodes.host}:{nodes.port}"),
         *("--rdzv-conf", f"timeout={patience_s}"),
     )
-    return _agent(nodes.devices, meeting, nodes.host, module)
+    return _agent(nodes.devices, meeting, module)
 
 
-def _agent(here: int, meeting: Sequence[str], address: str, module: str) -> list[str]:
+def _agent(here: int, meeting: Sequence[str], module: str) -> list[str]:
     return [
         sys.executable,
         # A rank that stands still does not see that the server is gone: it dies with its agent,
         # and so that must die with the server.
         *("-m", "hidream_server.ipc.bound", "-m", "torch.distributed.run"),
         *("--nproc-per-node", str(here), "--max-restarts", "0", *meeting),
-        *("--local-addr", address, "--monitor-interval", "0.2"),
+        *("--monitor-interval", "0.2"),
         # Output comes to us; without this each agent leaves a folder behind where others lie.
         *("--log-dir", os.devnull),
         *("-m", module),
