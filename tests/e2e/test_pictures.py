@@ -108,16 +108,16 @@ def test_profiling_tells_the_seconds_of_each_stage(server: Server) -> None:
 def test_a_picture_for_performance_reuses_steps_on_two_ranks_and_after_a_crash(
     new_server: Callable[..., Server],
 ) -> None:
-    server = new_server("--step-cache", "0.1", "--checkpoint-s", "0.1", "-c", "2")
+    server = new_server("--step-cache", "0.05", "--checkpoint-s", "0.1", "-c", "2")
     server.start()
     server.wait_for("/readyz")
     request = {"resolution": "512x512", "num_inference_steps": 40, "seed": 11}
     exact, quick = server.submit(**request), server.submit(**request, infer_type="Performance")
     [exact_picture], [picture] = server.pictures(exact), server.pictures(quick)
     reused = server.status(quick)["reused_steps"]
-    assert 10 < reused < 35
+    assert 5 < reused < 28
     assert server.status(exact)["reused_steps"] is None
-    assert 25 < psnr(pixels(picture), pixels(exact_picture)) < 60
+    assert 20 < psnr(pixels(picture), pixels(exact_picture)) < 60
     with Image.open(io.BytesIO(picture)) as image:
         assert image.text["reused_steps"] == str(reused)
     with Image.open(io.BytesIO(exact_picture)) as image:
