@@ -7,6 +7,7 @@ import torch
 from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
+from hidream_server.errors import SamplingError
 from hidream_server.pipeline.conditioning import Conditioning
 from hidream_server.pipeline.denoise import ImageRun, denoise_step, guide
 from hidream_server.pipeline.sampling import Sampler, first_noise
@@ -60,6 +61,22 @@ def test_step_noise_comes_from_the_image_alone() -> None:
     torch.manual_seed(2)
     denoise_step([second], network)
     assert torch.equal(first.latents, second.latents)
+
+
+def test_a_sampler_that_fails_is_told_from_a_network_that_does() -> None:
+    run = run_of(unipc())
+    run.sampler.step = lambda *_: 1 / 0
+    with pytest.raises(SamplingError, match="division by zero"):
+        denoise_step([run], network)
+
+    def broken(*_: object) -> list[Tensor]:
+        raise ValueError("no network")
+
+    before = run.latents.clone()
+    with pytest.raises(ValueError, match="no network"):
+        denoise_step([run], broken)
+    assert torch.equal(run.latents, before)
+    assert run.steps_done == 0
 
 
 def test_guidance_extrapolates_from_the_negative_row() -> None:

@@ -11,12 +11,15 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from hidream_server.errors import SamplingError
 from hidream_server.ipc.messages import LoadModel
+from hidream_server.pipeline.previews import PreviewMap, preview
 from hidream_server.task import TaskParams
 from hidream_server.worker import loading
 from hidream_server.worker.__main__ import main
@@ -32,7 +35,7 @@ class FormulaImage(SimpleNamespace):
 
     @property
     def reuses_next(self) -> bool:
-        names = ("still", f"still on {os.environ['RANK']}")
+        names = ("still", "still, and raise", f"still on {os.environ['RANK']}")
         return self.params.prompt in names and self.steps_done % 2 == 1 and not self.last
 
     @property
@@ -71,14 +74,21 @@ class FormulaRunner:
         steps = [image.steps_done for image in images]
         return lambda: json.dumps(steps).encode()
 
+    def preview(self, run: FormulaImage, shares: PreviewMap) -> Callable[[], np.ndarray]:
+        return partial(preview, run.foreseen, shares)
+
     def step(self, runs: list[FormulaImage]) -> None:
         for run in runs:
             self._check(run.params.prompt, len(runs))
         self._note(" + ".join(f"{run.params.prompt} {run.seed} {run.steps_done}" for run in runs))
         for run in runs:
             run.steps_done += 1
+        if any(run.params.prompt == "lose the way" for run in runs):
+            raise SamplingError
 
     def reuse(self, run: FormulaImage) -> None:
+        if run.params.prompt == "still, and raise":
+            raise ValueError("this step cannot be reused")
         self._note(f"({run.params.prompt} {run.seed} {run.steps_done})")
         run.steps_done += 1
         run.reused_steps += 1

@@ -304,6 +304,25 @@ def test_what_fails_a_step_fails_its_own_task_only() -> None:
         }
 
 
+def test_what_a_sampler_has_left_in_the_middle_of_a_step_is_not_tried_again(tmp_path: Path) -> None:
+    with group(turns=tmp_path) as [rank]:
+        rank.tell(start("lost", prompt="lose the way", num_images=2))
+        assert isinstance(rank.hear(TaskDone, TaskFailed), TaskFailed)
+        rank.tell(start("good", prompt="fine"))
+        assert isinstance(rank.hear(TaskDone, TaskFailed), TaskDone)
+    lost = [step for step in (tmp_path / "0").read_text().splitlines() if "lose" in step]
+    assert lost == ["lose the way 42 0 + lose the way 43 0"]
+
+
+def test_a_step_that_cannot_be_reused_fails_its_own_task_only() -> None:
+    with group() as [rank]:
+        rank.hear(GroupReady)
+        rank.tell(start("bad", prompt="still, and raise", num_images=2, num_inference_steps=8))
+        rank.tell(start("good", prompt="fine", arrived_at=1000.0))
+        ends = [rank.hear(TaskDone, TaskFailed) for _ in range(2)]
+        assert {end.task_id: type(end) for end in ends} == {"bad": TaskFailed, "good": TaskDone}
+
+
 def test_where_there_is_no_room_for_two_each_is_run_by_itself(tmp_path: Path) -> None:
     with group(turns=tmp_path) as [rank]:
         rank.tell(start("task", prompt="large", num_images=2))
