@@ -8,10 +8,12 @@ import torch
 from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
-from hidream_server.model.loading import load_model
+from hidream_server.model import loading
+from hidream_server.model.loading import LoadedModel, load_model
 from hidream_server.model.offloading import OffloadedModule
-from hidream_server.model_directory.components import TRANSFORMER, WEIGHTED
+from hidream_server.model_directory.components import TRANSFORMER, VAE, WEIGHTED
 from hidream_server.model_directory.reading import describe
+from tests.late_card import put_late_card
 from tests.support import demo_copy
 
 #: Everything but the network, which is loaded elsewhere.
@@ -44,6 +46,29 @@ def test_only_encoders_that_wait_are_kept_from_the_device(description) -> None:
         name for name, (_, part) in model.text_encoders.items() if isinstance(part, OffloadedModule)
     }
     assert offloaded == {"text_encoder_4"}
+
+
+def test_what_is_moved_to_a_card_is_what_was_loaded(
+    description, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the buffers that are in no file, and what is used twice still one."""
+    plain, moved = (
+        load_model(description, torch.device("cpu"), torch.float32, NAMES) for _ in range(2)
+    )
+    card = put_late_card(monkeypatch)
+    for name in NAMES:
+        expected, module = (_module(model, name) for model in (plain, moved))
+        before = {tensor.data_ptr() for tensor in loading._tensors(module)}
+        found = loading._tensors(loading._move(module, torch.device("cpu"), 1))
+        assert before.isdisjoint(tensor.data_ptr() for tensor in found)
+        for one, other in zip(found, loading._tensors(expected), strict=True):
+            assert torch.equal(one, other)
+        assert len(list(module.parameters())) == len(list(expected.parameters()))
+    assert card.pinned
+
+
+def _module(model: LoadedModel, name: str) -> torch.nn.Module:
+    return model.vae if name == VAE.name else model.text_encoders[name][1]
 
 
 def test_the_llama_has_no_head(description) -> None:

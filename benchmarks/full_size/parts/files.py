@@ -1,11 +1,10 @@
-"""The transformer's weights from local files: as the engine reads them, and with many threads."""
+"""The transformer's weights from local files: as the engine reads them, and tensor by tensor."""
 
 import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -16,19 +15,23 @@ from benchmarks.full_size.bench import Bench
 from benchmarks.full_size.report import Report
 from benchmarks.full_size.sizes import Size
 from benchmarks.full_size.weights import Weights, empty_transformer
+from hidream_server.model.copying import Copy, copy_all
+from hidream_server.model.weight_file import open_weights
 from hidream_server.parallel.loading import load_network
 from hidream_server.parallel.place import alone
 
 #: As the published transformer has.
 _SHARDS = 7
-_THREADS = 8
+#: In each all ways are gone, in every other one backwards.
+_ROUNDS = 2
 _SPARE_BYTES = 2**30
+_NETWORK, _ALL, _ONE_BY_ONE = "a network, by the engine", "its reading alone", "tensor by tensor"
 
 
 def measure_loading(bench: Bench, report: Report) -> None:
     """Write random weights to a temporary folder, and read them: from the page cache, if it holds.
 
-    One way reads into new memory on the device, the other into what is there.
+    A network is made in new memory on the device; what is read alone goes where weights are.
     """
     names = list(empty_transformer(bench.size.transformer).state_dict())
     total = sum(bench.weights[name].nbytes for name in names)
@@ -42,15 +45,26 @@ def measure_loading(bench: Bench, report: Report) -> None:
         start = time.perf_counter()
         files = _write(bench.size, bench.weights, names, folder)
         report.add("load", "written", "time", "s", time.perf_counter() - start)
-        where = (bench.device.torch_device, bench.device.dtype)
+        _compare(bench, report, folder, files, total)
 
-        def by_engine() -> object:
-            return load_network(folder, files, alone(), *where, bench.mixture)
 
-        _report(bench, report, "by the engine, one thread", by_engine, total)
-        bench.clean_up()
-        many = f"{_THREADS} threads"
-        _report(bench, report, many, lambda: _read(bench.weights, files), total)
+def _compare(bench: Bench, report: Report, folder: Path, files: list[Path], total: int) -> None:
+    where = (bench.device.torch_device, bench.device.dtype)
+    ways: dict[str, Callable[[], object]] = {
+        _NETWORK: lambda: load_network(folder, files, alone(), *where, bench.mixture),
+        _ALL: lambda: _read_all(bench.weights, files, bench.device.torch_device),
+        _ONE_BY_ONE: lambda: _read_one_by_one(bench.weights, files),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(_ROUNDS):
+        for name in reversed(ways) if number % 2 else ways:
+            seconds[name].append(_time(bench, ways[name]))
+            bench.clean_up()
+    for name, samples in seconds.items():
+        report.add("load", name, "time", "s", samples)
+        report.add("load", name, "speed", "GB/s", [total / each / 1e9 for each in samples])
+    pairs = zip(seconds[_ONE_BY_ONE], seconds[_ALL], strict=True)
+    report.add("load", _ALL, "times as fast", "", [slow / fast for slow, fast in pairs])
 
 
 def _write(size: Size, weights: Weights, names: list[str], folder: Path) -> list[Path]:
@@ -66,24 +80,26 @@ def _write(size: Size, weights: Weights, names: list[str], folder: Path) -> list
     return files
 
 
+def _read_all(weights: Weights, files: list[Path], device: torch.device) -> None:
+    """Read as the engine does."""
+    for path in files:
+        with open_weights(path) as tensors:
+            whole = [tuple(slice(0, length) for length in tensor.shape) for tensor in tensors]
+            targets = [weights[tensor.name].data for tensor in tensors]
+            copy_all(map(Copy, tensors, whole, targets), device)
+
+
 @torch.inference_mode()
-def _read(weights: Weights, files: list[Path]) -> None:
-    def read(path: Path) -> None:
-        with torch.inference_mode(), safe_open(path, framework="pt") as file:
+def _read_one_by_one(weights: Weights, files: list[Path]) -> None:
+    for path in files:
+        with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 weights[name].copy_(file.get_tensor(name))
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(read, files))
 
-
-def _report(
-    bench: Bench, report: Report, name: str, load: Callable[[], object], total: int
-) -> None:
+def _time(bench: Bench, load: Callable[[], object]) -> float:
     bench.device.synchronize()
     start = time.perf_counter()
     load()
     bench.device.synchronize()
-    seconds = time.perf_counter() - start
-    report.add("load", name, "time", "s", seconds)
-    report.add("load", name, "speed", "GB/s", total / seconds / 1e9)
+    return time.perf_counter() - start

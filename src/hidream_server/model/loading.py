@@ -12,6 +12,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL
+from torch import Tensor
 from torch.nn import Module
 from transformers import (
     CLIPTextModelWithProjection,
@@ -22,6 +23,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from hidream_server.model.copying import Copy, copy_all
 from hidream_server.model.offloading import OffloadedModule
 from hidream_server.model_directory.components import CLIP_G, CLIP_L, LLAMA, T5, VAE
 from hidream_server.model_directory.description import ModelDescription
@@ -53,17 +55,21 @@ def load_model(
     dtype: torch.dtype,
     names: Collection[str],
     offloaded: Collection[str] = (),
+    processes: int = 1,
 ) -> LoadedModel:
     """Load the named components; raises what diffusers and transformers raise.
 
-    Those that are `offloaded` stay in the host's memory and visit the device for each call.
+    Those that are `offloaded` stay in the host's memory and visit the device for each call. So
+    many processes load at the same time.
     """
     paths = {component.name: component.path for component in description.components}
 
     def load(cls: Any, name: str) -> Any:
         path = paths[name]
         module = cls.from_pretrained(path, dtype=dtype, local_files_only=True).eval()
-        return OffloadedModule(module, device) if name in offloaded else module.to(device)
+        if name in offloaded:
+            return OffloadedModule(module, device)
+        return module if device.type == "cpu" else _move(module, device, processes)
 
     return LoadedModel(
         vae=load(AutoencoderKL, VAE.name) if VAE.name in names else None,
@@ -74,6 +80,20 @@ def load_model(
         },
         new_scheduler=_scheduler_factory(description),
     )
+
+
+def _move(module: Module, device: torch.device, processes: int) -> Module:
+    """Move a module as its `to` would; transformers has only mapped its files so far."""
+    sources = _tensors(module)
+    module.to_empty(device=device)
+    copy_all(map(Copy.whole, sources, _tensors(module)), device, processes)
+    return module
+
+
+def _tensors(module: Module) -> list[Tensor]:
+    """Return parameters and buffers; what is shared as often as it is used."""
+    every = (module.named_parameters, module.named_buffers)
+    return [tensor.detach() for named in every for _, tensor in named(remove_duplicate=False)]
 
 
 def _tokenizer(cls: Any, description: ModelDescription, name: str, folder: str) -> Any:

@@ -41,7 +41,7 @@ def assemble(
     network = load_network(transformer.path, transformer.files, place, *where, mixture)
     if compiled:
         network.compile_blocks()
-    model = load_model(description, *where, mine, offloaded)
+    model = load_model(description, *where, mine, offloaded, place.layout.ranks)
     found = sampling_device(model.new_scheduler, device.torch_device, description.max_image_tokens)
     return ModelRunner(
         network,
