@@ -140,18 +140,26 @@ def test_as_many_threads_as_cores_and_no_more_than_help(
 
 
 def test_torch_has_its_threads_again_afterwards() -> None:
-    """Also those that begin later; while copies are made they have one each."""
+    """In a thread that has not used them before, too; while copies are made they have one each."""
     before, during = torch.get_num_threads(), []
-    torch.set_num_threads(2)
 
     class Asking:
         def read(self, part: tuple[slice, ...], into: Tensor) -> None:
             during.append(torch.get_num_threads())
 
-    try:
+    def work() -> int:
         copy_all([Copy(Asking(), (slice(0, 3),), torch.zeros(3)) for _ in range(8)], CPU)
+        return torch.get_num_threads()
+
+    def in_a_new_thread(work: Callable[[], int]) -> int:
         with ThreadPoolExecutor(1) as pool:
-            later = pool.submit(torch.get_num_threads).result()
-        assert (set(during), later, torch.get_num_threads()) == ({1}, 2, 2)
+            return pool.submit(work).result()
+
+    torch.set_num_threads(2)
+    try:
+        assert in_a_new_thread(work) == 2
+        assert work() == 2
+        assert in_a_new_thread(torch.get_num_threads) == 2
+        assert set(during) == {1}
     finally:
         torch.set_num_threads(before)

@@ -93,7 +93,10 @@ def _threads(processes: int) -> int:
 
 
 def _use_one_core() -> None:
-    """Let torch not cut what this thread copies among threads of its own."""
+    """Let torch not cut what this thread copies among threads of its own.
+
+    Until somebody sets it again, this is also what threads to come begin with.
+    """
     torch.set_num_threads(1)
 
 
@@ -117,13 +120,14 @@ def _run(
             deque(waiting, maxlen=0)
             raise
 
+    # Asked first: a thread that has not used them yet would begin with what another one sets.
+    cores = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, "copying", begin) as pool:
             for done in [pool.submit(work) for _ in range(threads)]:
                 done.result()
     finally:
-        # What a thread sets is its own, but also what threads to come begin with.
-        torch.set_num_threads(torch.get_num_threads())
+        torch.set_num_threads(cores)
 
 
 class _Buffer:
