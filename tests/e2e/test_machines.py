@@ -49,6 +49,7 @@ def same_picture(machines: Server, server: Server, task_id: str, request: dict) 
 
 
 # Four groups are started one after the other.
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_group_on_two_machines_outlives_the_second(
     machines: tuple[Server, Server], server: Server
