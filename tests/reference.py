@@ -6,6 +6,7 @@ asked for is kept, and the step noise comes from the image's own generator.
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -64,36 +65,42 @@ def reference_picture(
     if guided:
         t5, pooled = torch.cat([no_t5, t5]), torch.cat([no_pooled, pooled])
         llama = torch.cat([no_llama, llama], dim=1)
-    generator = torch.Generator().manual_seed(params.seed + image_index)
-    factor = pipe.vae_scale_factor
-    size = (params.height // factor, params.width // factor)
-    latents = torch.randn((1, pipe.transformer.config.in_channels, *size), generator=generator)
+    text = {
+        "encoder_hidden_states_t5": t5,
+        "encoder_hidden_states_llama3": llama,
+        "pooled_embeds": pooled,
+    }
+    latents = _denoise(pipe, params, params.seed + image_index, text, step_cache)
+    config = pipe.vae.config
+    pixels = pipe.vae.decode(latents / config.scaling_factor + config.shift_factor).sample
+    image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+    return np.asarray(image)
 
-    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
-    unipc = isinstance(scheduler, diffusers.UniPCMultistepScheduler)
-    mu = {} if unipc else {"mu": calculate_shift(pipe.transformer.max_seq)}
-    scheduler.set_timesteps(params.num_inference_steps, device="cpu", **mu)
-    noise = (
-        {"generator": generator}
-        if "generator" in inspect.signature(scheduler.step).parameters
-        else {}
-    )
+
+def _denoise(
+    pipe: HiDreamImagePipeline,
+    params: TaskParams,
+    seed: int,
+    text: dict[str, torch.Tensor],
+    step_cache: float,
+) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    size = (params.height // pipe.vae_scale_factor, params.width // pipe.vae_scale_factor)
+    latents = torch.randn((1, pipe.transformer.config.in_channels, *size), generator=generator)
+    scheduler = _new_scheduler(pipe, params)
+    draws_noise = "generator" in inspect.signature(scheduler.step).parameters
+    noise = {"generator": generator} if draws_noise else {}
+    guided = len(text["pooled_embeds"]) == 2
     computed: list[tuple[torch.Tensor, torch.Tensor]] = []
     change, steps = 0.0, len(scheduler.timesteps)
     for number, t in enumerate(scheduler.timesteps):
-        rows = torch.cat([latents] * 2) if guided else latents
         inside = 0.3 * steps <= number < steps - 1
         if inside and len(computed) > 1 and change < step_cache:
             output = latents + (computed[-1][1] - computed[-1][0])
         else:
-            output = -pipe.transformer(
-                hidden_states=rows,
-                timesteps=t.expand(len(rows)),
-                encoder_hidden_states_t5=t5,
-                encoder_hidden_states_llama3=llama,
-                pooled_embeds=pooled,
-                return_dict=False,
-            )[0]
+            rows = torch.cat([latents] * 2) if guided else latents
+            times = t.expand(len(rows))
+            output = -pipe.transformer(rows, timesteps=times, **text, return_dict=False)[0]
             computed.append((latents, output))
             change = 0.0
         velocity = output
@@ -106,11 +113,15 @@ def reference_picture(
             (x_j, v_j), (x_i, v_i) = computed[-2:]
             rate = norm(v_i[-1:] - v_j[-1:]) / norm(x_i - x_j)
             change += rate * norm(latents - before) / norm(output[-1:])
+    return latents
 
-    config = pipe.vae.config
-    pixels = pipe.vae.decode(latents / config.scaling_factor + config.shift_factor).sample
-    image = pipe.image_processor.postprocess(pixels, output_type="pil")[0]
-    return np.asarray(image)
+
+def _new_scheduler(pipe: HiDreamImagePipeline, params: TaskParams) -> Any:
+    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    unipc = isinstance(scheduler, diffusers.UniPCMultistepScheduler)
+    mu = {} if unipc else {"mu": calculate_shift(pipe.transformer.max_seq)}
+    scheduler.set_timesteps(params.num_inference_steps, device="cpu", **mu)
+    return scheduler
 
 
 def norm(tensor: torch.Tensor) -> float:

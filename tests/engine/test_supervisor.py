@@ -449,20 +449,24 @@ def test_what_a_group_had_finished_when_it_died_is_published(
     play(scenario, FakeLauncher(dying(away), well_behaved))
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"",
-        b"\x00\x00\x00\x01\xc1",
-        frame(Hello(token="guessed", rank=0)),
-        frame(Hello(token="gue\u00dfed", rank=0)),
-        frame(TaskFailed(task_id="any", attempt=1, reason="none of yours")),
-        frame(Hello(token="x" * 5000, rank=0)),
-    ],
-    ids=["http", "nothing", "garbage", "guess", "not ASCII", "another event", "too long"],
-)
-def test_a_stranger_on_the_control_socket_is_turned_away_and_does_no_harm(
+#: What is said on the control socket by who is not awaited there; TOKEN is the group's own.
+TOKEN = "t" * 32
+NOT_AWAITED = {
+    "http": b"GET / HTTP/1.1\r\n\r\n",
+    "nothing": b"",
+    "garbage": b"\x00\x00\x00\x01\xc1",
+    "guess": frame(Hello(token="guessed", rank=0)),
+    "not ASCII": frame(Hello(token="gue\u00dfed", rank=0)),
+    "another event": frame(TaskFailed(task_id="any", attempt=1, reason="none of yours")),
+    "too long": frame(Hello(token="x" * 5000, rank=0)),
+    "here already": frame(Hello(token=TOKEN, rank=0)),
+    "too many": frame(Hello(token=TOKEN, rank=1)),
+    "no rank": frame(Hello(token=TOKEN, rank=-1)),
+}
+
+
+@pytest.mark.parametrize("said", NOT_AWAITED.values(), ids=NOT_AWAITED)
+def test_who_is_not_awaited_on_the_control_socket_is_turned_away_and_does_no_harm(
     play: Callable[..., Stage], said: bytes
 ) -> None:
     came, went = asyncio.Event(), asyncio.Event()
@@ -480,41 +484,11 @@ def test_a_stranger_on_the_control_socket_is_turned_away_and_does_no_harm(
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit()
         await came.wait()
-        order = stage.launcher.order
-        reader, writer = await asyncio.open_connection(order.control.host, order.control.port)
-        writer.write(said)
-        writer.write_eof()
-        assert await reader.read() == b""
-        writer.close()
-        went.set()
-        task = await stage.until(task_id, TaskState.COMPLETED)
-        assert (task.attempt, task.crashes) == (1, 0)
-
-    play(scenario, FakeLauncher(visited))
-
-
-@pytest.mark.parametrize("rank", [0, 1, -1], ids=["here already", "too many", "none"])
-def test_a_rank_that_is_not_awaited_is_turned_away_though_it_knows_the_word(
-    play: Callable[..., Stage], rank: int
-) -> None:
-    came, went = asyncio.Event(), asyncio.Event()
-
-    async def visited(first: FakeRank) -> None:
-        await first.hear()
-        await first.say(GroupReady(load_s=1, memory_bytes=0))
-        start = await first.hear()
-        assert isinstance(start, StartTask)
-        came.set()
-        await went.wait()
-        await first.do(start)
-        await first.hear()
-
-    async def scenario(stage: Stage) -> None:
-        task_id = stage.submit()
-        await came.wait()
         control = stage.launcher.order.control
+        assert len(control.token) == len(TOKEN)
         reader, writer = await asyncio.open_connection(control.host, control.port)
-        writer.write(frame(Hello(token=control.token, rank=rank)))
+        writer.write(said.replace(TOKEN.encode(), control.token.encode()))
+        writer.write_eof()
         assert await reader.read() == b""
         writer.close()
         went.set()

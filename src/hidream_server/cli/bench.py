@@ -1,6 +1,5 @@
 """Times every layout that this machine's devices allow, and names the best."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from hidream_server.cli.deciding import decide
 from hidream_server.cli.serving import Serving
-from hidream_server.engine.launchers.torchrun import ENVIRONMENT, LOOPBACK, torchrun_command
+from hidream_server.engine.launchers.torchrun import inherited_environment, torchrun_command
 from hidream_server.errors import ConfigurationError, GroupStartError, NodesError
 from hidream_server.ipc.bench import LayoutBench, LayoutTiming
 from hidream_server.layouts.choice import possible
@@ -70,9 +69,7 @@ def run_layouts(
     )
     command = torchrun_command(len(devices.ids), "hidream_server.worker.layout_bench")
     environment = {
-        **ENVIRONMENT,
-        **LOOPBACK,
-        **os.environ,
+        **inherited_environment(),
         **devices.kind.environment(devices.ids, len(devices.ids)),
     }
     with subprocess.Popen(

@@ -7,7 +7,6 @@ else knows that there is Ray, but for `cli/cluster`.
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hidream_server.engine.launchers.launcher import LaunchOrder
-from hidream_server.engine.launchers.torchrun import ENVIRONMENT, LOOPBACK, require_torch
+from hidream_server.engine.launchers.torchrun import inherited_environment, require_torch
 from hidream_server.errors import DeviceUnavailableError, GroupStartError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class RankProcess:
         kept: deque[str] = deque(maxlen=_LINES_KEPT)
         with subprocess.Popen(
             command,
-            env={**ENVIRONMENT, **LOOPBACK, **os.environ, **environment},
+            env={**inherited_environment(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from hidream_server.engine.launchers.launcher import LaunchOrder
 from hidream_server.engine.launchers.nodes import Nodes
@@ -30,7 +30,7 @@ _MEETING_S, _WAITING_S = 60, 86_400
 _CONTROL = (CONTROL_ADDRESS, CONTROL_TOKEN)
 
 #: Nothing is fetched at run time.
-ENVIRONMENT = {
+_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 #: Ranks talk to each other on this machine only.
-LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
 
 
 class TorchrunLauncher:
@@ -72,7 +72,11 @@ class TorchrunLauncher:
             self._agent = await asyncio.create_subprocess_exec(
                 *self._giving_way,
                 *command,
-                env=_environment(order, {} if nodes else LOOPBACK),
+                env={
+                    **inherited_environment(spans=nodes is not None),
+                    **order.environment,
+                    **(order.control.environment if order.control else {}),
+                },
                 stdin=asyncio.subprocess.DEVNULL,
                 # Not a pipe of asyncio's, which knows of no end while anyone holds the pipe: a
                 # rank that outlives a killed agent does.
@@ -178,9 +182,11 @@ def _agent(here: int, meeting: Sequence[str], module: str) -> list[str]:
     ]
 
 
-def _environment(order: LaunchOrder, among: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the agent and the ranks; `among` is for their own talk."""
-    # One that waits to be told must not be told by what was exported here.
-    inherited = {name: value for name, value in os.environ.items() if name not in _CONTROL}
-    control = order.control.environment if order.control else {}
-    return {**ENVIRONMENT, **among, **inherited, **order.environment, **control}
+def inherited_environment(spans: bool = False) -> dict[str, str]:
+    """Return what ranks are told beside their orders: what the user exported wins.
+
+    Unless their group `spans` machines they talk to each other on the loopback.
+    """
+    # One that waits to be told where its supervisor is must not be told by what was exported here.
+    exported = {name: value for name, value in os.environ.items() if name not in _CONTROL}
+    return {**_ENVIRONMENT, **({} if spans else _LOOPBACK), **exported}
