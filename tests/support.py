@@ -54,9 +54,11 @@ def tokens(task: TaskParams) -> int:
     return task.width * task.height // 64**2
 
 
-def new_outlook(clock: Callable[[], float] = time.time, places: int = 8, lanes: int = 1) -> Outlook:
+def new_outlook(
+    clock: Callable[[], float] = time.time, places: int = 8, lanes: int = 1, fp8: bool = False
+) -> Outlook:
     """Return an outlook on groups that give every image its steps to itself."""
-    return Outlook(tokens, places, max_rows=1, lanes=lanes, clock=clock)
+    return Outlook(tokens, places, max_rows=1, lanes=lanes, fp8=fp8, clock=clock)
 
 
 def new_queue(

@@ -72,6 +72,7 @@ TEXTS = {
     "layout_cool_down_s": "10",
     "checkpoint_s": "2.5",
     "step_cache": "0.05",
+    "fp8": "true",
     "step_timeout_s": "1.5",
     "load_timeout_s": "2.5",
     "prompt_cache_mb": "0",

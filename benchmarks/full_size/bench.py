@@ -12,7 +12,6 @@ from functools import cached_property
 import psutil
 import torch
 
-from benchmarks.full_size.eight_bit import use_eight_bits
 from benchmarks.full_size.sizes import Size
 from benchmarks.full_size.timing import Budget, calls
 from benchmarks.full_size.ways import Engine, Stock, Way, make_network, make_transformer
@@ -31,7 +30,7 @@ from hidream_server.parallel.network import Network
 from hidream_server.worker.device import RankDevice
 
 STOCK, ENGINE, GROUPED, HOISTED = "stock diffusers", "engine's loop", "+ grouped MoE", "+ hoisted"
-COMPILED, EIGHT_BITS, EIGHT_BITS_COMPILED = "+ compiled", "fp8, lossy", "fp8, lossy, compiled"
+COMPILED, FP8, FP8_COMPILED = "+ compiled", "fp8, lossy", "fp8, lossy, compiled"
 STEP_CACHE = "step cache, lossy"
 #: Of the step cache; with random weights a tenth of it, which is much, lets it reuse nothing.
 TOLERANCE = 0.5
@@ -100,18 +99,19 @@ class Bench:
             return self._around(self.engine(HOISTED).network, TOLERANCE)
         mixture = None if name == ENGINE else self.mixture
         transformer = make_transformer(self.size, self.weights, mixture)
-        if name in (EIGHT_BITS, EIGHT_BITS_COMPILED):
-            use_eight_bits(transformer)
         network = make_network(transformer, hoisted=name not in (ENGINE, GROUPED))
-        if name in (COMPILED, EIGHT_BITS_COMPILED):
+        fp8 = name in (FP8, FP8_COMPILED)
+        if fp8:
+            network.add_fp8()
+        if name in (COMPILED, FP8_COMPILED):
             network.compile_blocks(self.backend)
-        return self._around(network)
+        return self._around(network, fp8=fp8)
 
-    def _around(self, network: Network, tolerance: float = 0.0) -> Engine:
+    def _around(self, network: Network, tolerance: float = 0.0, fp8: bool = False) -> Engine:
         without_encoders = LoadedModel(
             vae=None, text_encoders={}, new_scheduler=self.demo.new_scheduler
         )
-        return Engine(network, without_encoders, self.size, self.device, tolerance)
+        return Engine(network, without_encoders, self.size, self.device, tolerance, fp8)
 
     # What the device can do
 

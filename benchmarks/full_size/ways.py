@@ -122,9 +122,10 @@ class Engine:
         size: Size,
         device: RankDevice,
         tolerance: float = 0.0,
+        fp8: bool = False,
     ) -> None:
-        """With a tolerance steps are reused, as by `StepCache`."""
-        self._tolerance = tolerance
+        """With a tolerance steps are reused, as by `StepCache`; blocks may multiply in fp8."""
+        self._tolerance, self._fp8 = tolerance, fp8
         #: Of the latest denoising.
         self.reused_steps = 0
         self.network = network
@@ -154,6 +155,7 @@ class Engine:
             conditioning=self._text(inputs),
             guidance_scale=inputs.guidance,
             step_cache=StepCache(self._tolerance, steps) if self._tolerance else None,
+            fp8=self._fp8,
         )
         while not run.finished:
             if run.reuses_next:
@@ -170,7 +172,7 @@ class Engine:
 
         @torch.inference_mode()
         def call() -> list[Tensor]:
-            return self.network(latents, times, text.t5, text.llama, text.pooled)
+            return self.network(latents, times, text.t5, text.llama, text.pooled, self._fp8)
 
         return call
 

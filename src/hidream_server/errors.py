@@ -60,6 +60,10 @@ class StepCacheError(ConfigurationError):
     """Steps cannot be reused with what is to be served."""
 
 
+class Fp8Error(ConfigurationError):
+    """What is to be served cannot be computed in fp8."""
+
+
 class PortTakenError(ConfigurationError):
     """The port is already in use."""
 

@@ -52,7 +52,7 @@ def sources(target: TaskState) -> list[TaskState]:
 class InferType(StrEnum):
     """The first version's inference modes; Profiling adds stage timings to the status.
 
-    Performance may leave out the computing of steps, if the server is set so.
+    Performance may leave out the computing of steps, or compute in fp8, if the server is set so.
     """
 
     ACCURACY = "Accuracy"
@@ -97,6 +97,11 @@ class TaskParams:
     deadline_s: float | None = None
     #: How often each image is to be shown while it is unfinished.
     num_previews: int = 0
+
+    @property
+    def may_lose(self) -> bool:
+        """The picture may be another than the exact one, for the sake of speed."""
+        return self.infer_type is InferType.PERFORMANCE
 
     @property
     def guided(self) -> bool:

@@ -12,8 +12,8 @@ from rich.console import Console
 from benchmarks.full_size.__main__ import main
 from benchmarks.full_size.bench import (
     COMPILED,
-    EIGHT_BITS,
     ENGINE,
+    FP8,
     GROUPED,
     HOISTED,
     STEP_CACHE,
@@ -84,7 +84,7 @@ def test_what_is_different_on_a_cpu_is_said(found):
         "times as fast", "first run",
     }  # fmt: skip
     assert "nothing is fused" in found["notes"][f"compile: {COMPILED}"]
-    assert "emulated" in found["notes"][f"fp8: {EIGHT_BITS}"]
+    assert "expert by expert" in found["notes"][f"fp8: {FP8}"]
 
 
 def test_of_reused_steps_it_is_said_how_many_were_computed_and_how_near_they_come(found):

@@ -5,11 +5,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.full_size import eight_bit, operations
+from benchmarks.full_size import operations
 from benchmarks.full_size.bench import (
-    EIGHT_BITS,
-    EIGHT_BITS_COMPILED,
     ENGINE,
+    FP8,
+    FP8_COMPILED,
     GROUPED,
     HOISTED,
     STEP_CACHE,
@@ -58,15 +58,15 @@ def test_a_way_denoises_as_the_stock_pipeline_does(bench: Bench, name: str, rows
     torch.testing.assert_close(latents, stock_latents, atol=1e-3, rtol=1e-3)
 
 
-def test_eight_bits_lose_a_little_and_not_everything(new_bench) -> None:
+def test_fp8_loses_a_little_and_not_everything(new_bench) -> None:
     bench = new_bench(torch.bfloat16)
     inputs = make_inputs(SMALL, 2, bench.device)
-    lossy, stock = (bench.way(name).forward(inputs) for name in (EIGHT_BITS, STOCK))
+    lossy, stock = (bench.way(name).forward(inputs) for name in (FP8, STOCK))
     relative = ((lossy - stock).norm() / stock.norm()).item()
     assert 0.005 < relative < 0.2
     torch.compiler.reset()
     # Traced whole; a graph that breaks raises.
-    compiled = bench.way(EIGHT_BITS_COMPILED).forward(inputs)
+    compiled = bench.way(FP8_COMPILED).forward(inputs)
     torch.compiler.reset()
     assert torch.equal(compiled, lossy)
 
@@ -84,31 +84,7 @@ def test_reused_steps_are_near_those_that_are_computed(bench: Bench) -> None:
     assert whole.reused_steps == 0
 
 
-def test_eight_bits_are_as_near_as_three_digits_of_mantissa_can_be() -> None:
-    values = torch.randn(5, 7, 64, generator=torch.Generator().manual_seed(0)) * 1000
-    rounded, scale = eight_bit.quantise(values)
-    assert scale.shape == (5, 7, 1)
-    error = (rounded.float() * scale - values).abs()
-    # Half of the last binary digit; what is next to nothing in its row is rounded to steps.
-    assert (error <= values.abs() * 2**-4 + scale * 2**-9).all()
-    assert torch.isfinite(rounded.float()).all()
-
-
-def test_products_in_eight_bits_have_the_shapes_that_cards_want(bench: Bench) -> None:
-    """On the meta device, whose operators check as a card's do."""
-    meta = torch.device("meta")
-    linear = eight_bit.EightBitLinear(torch.nn.Linear(64, 32, device=meta, dtype=torch.bfloat16))
-    out = linear(torch.empty(2, 5, 64, device=meta, dtype=torch.bfloat16))
-    assert (out.shape, out.dtype) == ((2, 5, 32), torch.bfloat16)
-    scales = torch.empty(4, 48, device=meta), torch.empty(4, 64, device=meta)
-    tokens = torch.empty(10, 64, device=meta, dtype=torch.bfloat16)
-    matrices = torch.empty(4, 48, 64, device=meta, dtype=torch.float8_e4m3fn).transpose(1, 2)
-    ends = torch.empty(4, device=meta, dtype=torch.int32)
-    out = eight_bit._product(64, *scales, tokens, matrices, ends)
-    assert (out.shape, out.dtype) == ((10, 48), torch.bfloat16)
-
-
-@pytest.mark.parametrize("name", [GROUPED, HOISTED, EIGHT_BITS])
+@pytest.mark.parametrize("name", [GROUPED, HOISTED, FP8])
 def test_the_published_size_can_be_run_where_shapes_and_dtypes_are_checked(
     full: Bench, name: str
 ) -> None:

@@ -10,8 +10,11 @@ import pytest
 from hidream_server.cli import deciding
 from hidream_server.cli.deciding import decide
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH, DEMO_NOTICE
+from hidream_server.devices.choice import KINDS
 from hidream_server.devices.cpu import CPU
+from hidream_server.devices.npu import NPU
 from hidream_server.errors import (
+    Fp8Error,
     LayoutUnavailableError,
     ModelDirectoryError,
     NodesError,
@@ -248,3 +251,18 @@ def test_a_step_cache_is_refused_where_no_step_would_be_reused(fast_model, tmp_p
     (tmp_path / "inference.py").touch()
     with pytest.raises(StepCacheError, match="--executor project"):
         decide(Settings(**DEMO, executor="project", project_path=tmp_path, step_cache=0.05))
+
+
+def test_fp8_is_refused_where_it_cannot_be_had(monkeypatch, tmp_path):
+    serving = decide(Settings(**DEMO, fp8=True))
+    assert serving.load_command(serving.layout, None).fp8
+    assert serving.room.fp8
+    (tmp_path / "inference.py").touch()
+    with pytest.raises(Fp8Error, match="--executor project"):
+        decide(Settings(**DEMO, executor="project", project_path=tmp_path, fp8=True))
+    assert "not written for NPUs" in NPU.fp8_obstacle((0,))
+    poor = replace(CPU, fp8_obstacle=NPU.fp8_obstacle)
+    monkeypatch.setitem(KINDS, "cpu", poor)
+    with pytest.raises(Fp8Error, match="not possible here: it is not written for NPUs"):
+        decide(Settings(**DEMO, device_type="cpu", fp8=True))
+    assert decide(Settings(**DEMO, device_type="cpu")).layout == Layout()

@@ -96,3 +96,18 @@ def test_a_tool_that_is_absent_or_hangs_or_fails_says_nothing():
 def test_a_tool_that_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(tools, "_PATIENCE_S", 0.05)
     assert tools.ask("sleep", "5") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("9.0\n10.3\n", None),
+        ("9.0\n8.9\n", "cuda 2 has compute capability 8.9, and it takes 9.0"),
+        ("[N/A]\n", None),
+        (None, None),
+    ],
+)
+def test_gpus_that_cannot_scale_rows_of_fp8_are_known(says, monkeypatch, said, found):
+    monkeypatch.setattr("hidream_server.devices.cuda._devices", lambda: ["3", "5", "7"])
+    says(said)
+    assert CUDA.fp8_obstacle((0, 2)) == found

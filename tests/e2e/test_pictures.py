@@ -109,7 +109,7 @@ def test_profiling_tells_the_seconds_of_each_stage(server: Server) -> None:
 def test_a_picture_for_performance_reuses_steps_on_two_ranks_and_after_a_crash(
     new_server: Callable[..., Server],
 ) -> None:
-    server = new_server("--step-cache", "0.05", "--checkpoint-s", "0.1", "-c", "2")
+    server = new_server("--step-cache", "0.05", "--fp8", "--checkpoint-s", "0.1", "-c", "2")
     server.start()
     server.wait_for("/readyz")
     request = {"resolution": "512x512", "num_inference_steps": 40, "seed": 11}
@@ -121,8 +121,9 @@ def test_a_picture_for_performance_reuses_steps_on_two_ranks_and_after_a_crash(
     assert 20 < psnr(pixels(picture), pixels(exact_picture)) < 60
     with Image.open(io.BytesIO(picture)) as image:
         assert image.text["reused_steps"] == str(reused)
+        assert image.text["precision"] == "fp8"
     with Image.open(io.BytesIO(exact_picture)) as image:
-        assert "reused_steps" not in image.text
+        assert not {"reused_steps", "precision"} & image.text.keys()
     again = server.submit(**request, infer_type="Performance")
     server.wait_status(again, "processing", progress=40)
     os.kill(server.ranks()[1], signal.SIGKILL)

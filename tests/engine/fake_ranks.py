@@ -38,6 +38,7 @@ LOAD = LoadModel(
     checkpoint_s=0.0,
     compile=False,
     step_cache=0.0,
+    fp8=False,
     max_rows=4,
     max_row_tokens=4 * 256,
     profile=Profile(

@@ -54,6 +54,7 @@ COMMANDS: list[Command] = [
         checkpoint_s=2.5,
         compile=True,
         step_cache=0.05,
+        fp8=True,
         max_rows=8,
         max_row_tokens=8192,
         profile=PROFILE,

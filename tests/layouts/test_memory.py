@@ -119,3 +119,11 @@ def test_what_is_not_known_is_not_refused_and_nothing_waits(model):
     check(model, "tp1", room(None))
     [rank] = plan_memory(model, Layout(), room(None))
     assert rank.offloaded == {}
+
+
+@pytest.mark.parametrize(("layout", "copied"), [(Layout(), 13.8e9), (Layout(tp=4), 3.5e9)])
+def test_for_fp8_the_products_weights_are_held_once_more_in_a_byte_each(model, layout, copied):
+    exact, lossy = (plan_memory(model, layout, replace(room(None), fp8=f)) for f in (False, True))
+    for one, other in zip(exact, lossy, strict=True):
+        assert other.transformer - one.transformer == pytest.approx(copied, rel=0.02)
+        assert other.total - one.total == other.transformer - one.transformer

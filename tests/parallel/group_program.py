@@ -2,7 +2,8 @@
 
 Arguments: a folder, and layouts; under each layout as many ranks as it has paint every task, and
 leave there their latents, the pictures, and how many bytes of weights they hold. After a name that
-ends with + blocks are compiled: what is traced is run as it is.
+ends with + blocks are compiled, and what is traced is run as it is; after one that ends with ~ they
+multiply in fp8, and no step is reused. Both paint some of the tasks.
 """
 
 import json
@@ -21,17 +22,19 @@ from hidream_server.model_directory.reading import describe
 from hidream_server.parallel.place import Place, take_place
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device
-from tests.parallel.tasks import TASKS, TOLERANCE
+from tests.parallel.tasks import SOME, TASKS, TOLERANCE
 
 
-def paint(place: Place, compiled: bool, folder: Path) -> None:
-    description = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH)
-    device = open_device(CPU, 0)
-    runner = assemble(description, place, device, CPU.mixture, 2**20, step_cache=TOLERANCE)
-    if compiled:
+def paint(place: Place, how: str, folder: Path) -> None:
+    description, device = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH), open_device(CPU, 0)
+    fp8 = how == "~"
+    lossy = {"step_cache": 0.0 if fp8 else TOLERANCE, "fp8": fp8}
+    runner = assemble(description, place, device, CPU.mixture, 2**20, **lossy)
+    if how == "+":
         runner._network.compile_blocks("eager")
     folder.mkdir(exist_ok=True)
-    for name, task in TASKS.items():
+    for name in SOME.get(how, TASKS):
+        task = TASKS[name]
         for run in runner.begin(task):
             while not run.finished:
                 # Each rank by its own numbers, which are equal; a server's do as rank 0 says.
@@ -59,13 +62,13 @@ def work(rank: int, ranks: int, folder: Path, names: list[str]) -> None:
         # Groups are made by every process of the world, also by those with no place in them.
         place = take_place(layout, rank)
         if place.rank < layout.ranks:
-            paint(place, name.endswith("+"), folder / name)
+            paint(place, name.removeprefix(str(layout)), folder / name)
         dist.barrier()
     dist.destroy_process_group()
 
 
 def parse(name: str) -> Layout:
-    return Layout.parse(name.removesuffix("+"))
+    return Layout.parse(name.rstrip("+~"))
 
 
 def main() -> None:

@@ -13,3 +13,5 @@ TASKS = {
         width=256, height=256, num_inference_steps=10, infer_type=InferType.PERFORMANCE
     ),
 }
+#: What is painted with compiled blocks, and in fp8.
+SOME = {"+": ("padded",), "~": ("reusing",)}

@@ -12,8 +12,8 @@ from hidream_server.parallel.network import Network
 from hidream_server.parallel.place import alone
 
 FOLDER = DEMO_MODEL_PATH / "transformer"
-#: By class and number of rows: one, two, more.
-GRAPHS = 2 * 3
+#: By class, exact or in fp8, and number of rows: one, two, more.
+GRAPHS = 2 * 2 * 3
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,9 @@ def network(dtype: torch.dtype, mixture: str) -> Network:
 
 
 @torch.inference_mode()
-def step(network: Network, dtype: torch.dtype, rows: int, height: int, width: int) -> Tensor:
+def step(
+    network: Network, dtype: torch.dtype, rows: int, height: int, width: int, fp8: bool = False
+) -> Tensor:
     generator = torch.Generator().manual_seed(rows)
 
     def randn(*shape: int) -> Tensor:
@@ -38,7 +40,7 @@ def step(network: Network, dtype: torch.dtype, rows: int, height: int, width: in
 
     text = [randn(*shape).to(dtype) for shape in ((rows, 8, 96), (6, rows, 8, 96), (rows, 128))]
     latents = list(randn(rows, 16, height, width).split(1))
-    return torch.cat(network(latents, torch.full((rows,), 500.0), *text))
+    return torch.cat(network(latents, torch.full((rows,), 500.0), *text, fp8=fp8))
 
 
 #: Torch does not trace its grouped product in 32 bit.
@@ -47,7 +49,11 @@ def step(network: Network, dtype: torch.dtype, rows: int, height: int, width: in
 )
 def test_no_block_is_broken_into_graphs_and_all_of_a_class_share_one(dtype, mixture) -> None:
     plain, compiled = (network(dtype, mixture) for _ in range(2))
+    for each in (plain, compiled):
+        each.add_fp8()
     compiled.compile_blocks("eager")
-    for shape in [(2, 8, 8), (2, 4, 12), (1, 8, 8), (1, 4, 4), (4, 8, 8), (6, 12, 12)]:
-        assert torch.equal(step(compiled, dtype, *shape), step(plain, dtype, *shape))
+    for fp8 in (False, True):
+        for shape in [(2, 8, 8), (2, 4, 12), (1, 8, 8), (1, 4, 4), (4, 8, 8), (6, 12, 12)]:
+            expected = step(plain, dtype, *shape, fp8=fp8)
+            assert torch.equal(step(compiled, dtype, *shape, fp8=fp8), expected)
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= GRAPHS

@@ -7,6 +7,7 @@ import pytest
 
 from hidream_server.queue.prospects import Prospects
 from hidream_server.store.tasks import TaskStore
+from hidream_server.task import InferType
 from tests.support import Clock, new_database, new_outlook, new_queue, params, submit
 
 
@@ -75,3 +76,18 @@ def test_nobody_waits_for_another_that_is_looking(stage):
         store.go_on.set()
         looking.join()
     assert store.looks == 2
+
+
+def test_fp8_is_quicker_as_it_was_measured_and_only_where_it_is_used(tmp_path: Path):
+    database = new_database(tmp_path / "tasks.db")
+    exact, lossy = params(), params(infer_type=InferType.PERFORMANCE)
+    _, task = submit(new_queue(TaskStore(database)), [exact, lossy])
+    for fp8, part in ((True, 0.5), (False, 1.0)):
+        outlook = new_outlook(fp8=fp8)
+        outlook.know({64: {1: 0.5, 2: 1.0}}, {})
+        before = outlook.alone_s(exact)
+        if fp8:
+            outlook.stepped(task, 1, rows=2, seconds=0.5)
+        assert outlook.alone_s(exact) == before
+        assert outlook.alone_s(lossy) == pytest.approx(part * before)
+    database.dispose()

@@ -31,3 +31,15 @@ def test_other_shapes_are_scaled_from_the_nearest():
     assert pace.step_s(32, 1) == pytest.approx(0.5)
     assert pace.step_s(512, 2) == pytest.approx(10.0)
     assert pace.step_s(256, 1) == pytest.approx(2.5)
+
+
+def test_of_fp8_is_known_what_part_of_an_exact_forward_it_takes_whatever_its_shape():
+    pace = Pace({64: {1: 1.0, 2: 2.0}})
+    assert pace.step_s(64, 1, fp8=True) == 1.0
+    pace.measured(64, 2, 1.2, fp8=True)
+    assert pace.step_s(64, 1, fp8=True) == pytest.approx(0.6)
+    assert pace.step_s(128, 1, fp8=True) == pytest.approx(1.2)
+    for _ in range(200):
+        pace.measured(64, 1, 0.8, fp8=True)
+    assert pace.step_s(64, 2, fp8=True) == pytest.approx(1.6, rel=0.01)
+    assert pace.known == {64: {1: 1.0, 2: 2.0}}

@@ -20,11 +20,12 @@ FORWARD_S = max(step_s for by_rows in PROFILE.values() for step_s in by_rows.val
 def tasks(most_images: int = 1, clients: str = "a", deadlines: bool = False):
     """Draw tasks numbered in the order in which they come."""
     drawn = st.builds(
-        lambda arrived_s, steps, shape, rows, client, deadline_s: task(
+        lambda arrived_s, steps, shape, fp8, rows, client, deadline_s: task(
             0,
             tuple(steps),
             arrived_s=float(arrived_s),
             shape=shape,
+            fp8=fp8,
             image_rows=rows,
             client=client,
             deadline_s=None if deadline_s is None else float(arrived_s + deadline_s),
@@ -32,6 +33,7 @@ def tasks(most_images: int = 1, clients: str = "a", deadlines: bool = False):
         st.integers(0, 400),
         st.lists(st.integers(1, 60), min_size=1, max_size=most_images),
         SHAPES,
+        st.booleans(),
         st.sampled_from([1, 2]),
         st.sampled_from(list(clients)),
         st.none() | st.integers(0, 600) if deadlines else st.none(),
@@ -103,13 +105,13 @@ def test_in_a_burst_the_mean_latency_is_the_least_there_is(drawn):
 
 
 @given(tasks(most_images=3, clients="ab"))
-def test_a_forward_is_of_one_shape_and_within_the_width_unless_it_is_one_guided_image(active):
+def test_a_forward_is_of_one_kind_and_within_the_width_unless_it_is_one_guided_image(active):
     by_number = {task.number: task for task in active}
     for widths in (ALONE, SHARED):
         chosen = step(active, widths)
         members = [by_number[share.number] for share in chosen]
         assert len(set(members)) == len(members)
-        assert len({task.shape for task in members}) == 1
+        assert len({(task.shape, task.fp8) for task in members}) == 1
         for share, member in zip(chosen, members, strict=True):
             assert 1 <= share.images <= member.images_left
             assert share.rows == share.images * member.image_rows
@@ -125,6 +127,7 @@ def test_the_leaders_own_images_come_first_then_tasks_of_its_shape():
         task(2, 12, image_rows=2),
         task(3, 14, shape=256),
         task(4, 13),
+        task(5, 13, fp8=True),
     ]
     assert step(active, SHARED) == [Share(1, 2, 2, ""), Share(4, 1, 1, "")]
 

@@ -29,6 +29,8 @@ from tests.support import tokens
 class FormulaImage(SimpleNamespace):
     """An image that is its number of steps."""
 
+    fp8 = False
+
     @property
     def finished(self) -> bool:
         return self.steps_done == self.params.num_inference_steps

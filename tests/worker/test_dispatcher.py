@@ -28,11 +28,13 @@ def dispatcher(pace: Pace) -> Dispatcher:
     return known
 
 
-def run(number: int, *reusing: bool) -> TaskRun:
+def run(number: int, *reusing: bool, fp8: bool = False) -> TaskRun:
     """Return a task in the middle of its images, some of which reuse their next step."""
     task = params(num_images=len(reusing))
     start = StartTask(task_id=f"task {number}", attempt=1, arrived_at=0.0, params=task)
-    images = [SimpleNamespace(steps_done=2, finished=False, reuses_next=each) for each in reusing]
+    images = [
+        SimpleNamespace(steps_done=2, finished=False, reuses_next=each, fp8=fp8) for each in reusing
+    ]
     return TaskRun(start, number, 64, Future(), images=images)
 
 
@@ -65,3 +67,16 @@ def test_what_begins_waits_for_nothing(dispatcher: Dispatcher) -> None:
 def test_a_step_is_known_by_the_rows_of_its_forward(dispatcher: Dispatcher, pace: Pace) -> None:
     dispatcher.stepped([run(1, False)], 4.0)
     assert pace.known[64] == {1: 1.0, 2: pytest.approx(2.1)}
+
+
+def test_a_step_in_fp8_tells_nothing_of_exact_ones(dispatcher: Dispatcher, pace: Pace) -> None:
+    dispatcher.stepped([run(1, False, fp8=True)], 1.0)
+    assert pace.known[64] == PROFILE[64]
+    assert pace.step_s(64, 2, fp8=True) == pytest.approx(1.0)
+
+
+def test_steps_in_fp8_are_shared_with_none_that_are_not(pace: Pace) -> None:
+    dispatcher = Dispatcher(Clock())
+    dispatcher.know(pace, Widths({64: {1: 1.0, 2: 1.1, 4: 1.2, 8: 1.3}}, most=8))
+    runs = {1: run(1, False), 2: run(2, False, fp8=True), 3: run(3, False)}
+    assert [share.number for share in dispatcher.decide(runs).step] == [1, 3]

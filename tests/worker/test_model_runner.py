@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
 from hidream_server.model_directory.reading import describe
+from hidream_server.parallel.network import Network
 from hidream_server.parallel.place import alone
 from hidream_server.pipeline.denoise import ImageRun
 from hidream_server.task import InferType, TaskParams
@@ -250,6 +251,57 @@ def test_a_picture_says_how_many_steps_were_reused_where_any_could_be() -> None:
     assert "reused_steps" not in about()
 
 
+# Steps in fp8
+
+
+@pytest.fixture(scope="module")
+def eight_bits() -> ModelRunner:
+    description, device = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH), open_device(CPU, 0)
+    return assemble(description, alone(), device, CPU.mixture, prompt_cache_bytes=0, fp8=True)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 5.0])
+def test_in_fp8_a_picture_for_performance_is_near_and_others_are_exact(
+    eight_bits: ModelRunner, guidance: float
+) -> None:
+    exact = params(num_inference_steps=6, guidance_scale=guidance)
+    lossy = replace(exact, infer_type=InferType.PERFORMANCE)
+    expected = reference_picture(stock(DEMO_MODEL_PATH), exact)
+    for task in (lossy, exact):
+        [run] = eight_bits.begin(task)
+        while not run.finished:
+            eight_bits.step([run])
+        picture = eight_bits.decode(run)
+        if task is exact:
+            np.testing.assert_array_equal(picture, expected)
+        else:
+            assert 25 < psnr(picture, expected) < 60
+    assert eight_bits.about(lossy, 0)["precision"] == "fp8"
+    assert "precision" not in eight_bits.about(exact, 0)
+
+
+class Noted:
+    """A network that remembers which of its calls were in fp8."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.calls: list[bool] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._network, name)
+
+    def __call__(self, *rows: object, fp8: bool) -> list[torch.Tensor]:
+        self.calls.append(fp8)
+        return self._network(*rows, fp8=fp8)
+
+
+def test_the_warm_up_takes_both_ways(eight_bits: ModelRunner, monkeypatch) -> None:
+    noted = Noted(eight_bits._network)
+    monkeypatch.setattr(eight_bits, "_network", noted)
+    eight_bits.warm_up()
+    assert noted.calls == [False] * 3 + [True] * 3
+
+
 # Where memory runs out
 
 
@@ -260,11 +312,11 @@ class Scarce:
         self._whole, self._rows = whole, rows
         self.widths: list[int] = []
 
-    def __call__(self, latents: list[torch.Tensor], *rest: object) -> object:
+    def __call__(self, latents: list[torch.Tensor], *rest: object, **how: object) -> object:
         self.widths.append(len(latents))
         if len(latents) > self._rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return self._whole(latents, *rest)
+        return self._whole(latents, *rest, **how)
 
 
 def test_a_guided_step_without_room_is_taken_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +336,13 @@ def test_what_a_failed_step_held_is_free_when_it_is_tried_again(
     [run] = runner(model).begin(params(num_inference_steps=1))
     whole, held = runner(model)._call_network, []
 
-    def scarce(latents: list[torch.Tensor], *rest: object) -> object:
+    def scarce(latents: list[torch.Tensor], *rest: object, **how: object) -> object:
         if len(latents) > 1:
             activations = torch.zeros(1)
             held.append(weakref.ref(activations))
             raise torch.OutOfMemoryError("CUDA out of memory")
         assert held[0]() is None
-        return whole(latents, *rest)
+        return whole(latents, *rest, **how)
 
     monkeypatch.setattr(runner(model), "_call_network", scarce)
     runner(model).step([run])

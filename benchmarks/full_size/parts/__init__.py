@@ -12,7 +12,7 @@ from benchmarks.full_size.parts.sampling import measure_sampling
 from benchmarks.full_size.parts.server import measure_server
 from benchmarks.full_size.parts.steps import (
     measure_compiled,
-    measure_eight_bits,
+    measure_fp8,
     measure_one_row,
     measure_steps,
 )
@@ -52,7 +52,7 @@ PARTS = {
         Part(
             "fp8",
             "lossy, only if named: steps with products in fp8",
-            measure_eight_bits,
+            measure_fp8,
             40,
             copies=1.6,
             lossy=True,

@@ -10,12 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.full_size import eight_bit, operations
+from benchmarks.full_size import operations
 from benchmarks.full_size.bench import (
     COMPILED,
-    EIGHT_BITS,
-    EIGHT_BITS_COMPILED,
     ENGINE,
+    FP8,
+    FP8_COMPILED,
     GROUPED,
     HOISTED,
     STOCK,
@@ -30,7 +30,7 @@ from hidream_server.worker.outbox import first_line
 
 #: Compiling may take so long again at the full size, in seconds.
 _COMPILING_S = 100.0
-_COMPILED = (COMPILED, EIGHT_BITS_COMPILED)
+_COMPILED = (COMPILED, FP8_COMPILED)
 
 
 def measure_steps(bench: Bench, report: Report) -> None:
@@ -51,19 +51,19 @@ def measure_compiled(bench: Bench, report: Report) -> None:
     _forget_compiled(bench, COMPILED)
 
 
-def measure_eight_bits(bench: Bench, report: Report) -> None:
+def measure_fp8(bench: Bench, report: Report) -> None:
     """Steps as they are and, if there is time, compiled."""
-    why = eight_bit.obstacle(bench.device.torch_device)
+    why = bench.kind.fp8_obstacle([0])
     if why is not None:
         report.leave_out("fp8", why)
         return
     if not bench.device.is_accelerator:
-        report.note("fp8", EIGHT_BITS, "emulated in part: only the rounding is that of a card")
-    compare(bench, report, "fp8", 2, (STOCK, HOISTED, EIGHT_BITS))
-    bench.forget(EIGHT_BITS)
+        report.note("fp8", FP8, "expert by expert: only the rounding is that of a card")
+    compare(bench, report, "fp8", 2, (STOCK, HOISTED, FP8))
+    bench.forget(FP8)
     if bench.device.is_accelerator:
-        _with_time(bench, report, "fp8, compiled", 2, (STOCK, HOISTED, EIGHT_BITS_COMPILED))
-        _forget_compiled(bench, EIGHT_BITS_COMPILED)
+        _with_time(bench, report, "fp8, compiled", 2, (STOCK, HOISTED, FP8_COMPILED))
+        _forget_compiled(bench, FP8_COMPILED)
     else:
         report.leave_out("fp8, compiled", "only on a card")
 

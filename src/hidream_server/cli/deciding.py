@@ -17,6 +17,7 @@ from hidream_server.engine.launchers.nodes import check_nodes, read_nodes
 from hidream_server.engine.launchers.project import find_project
 from hidream_server.engine.launchers.torchrun import require_torch
 from hidream_server.errors import (
+    Fp8Error,
     LayoutUnavailableError,
     NodesError,
     NotSharedError,
@@ -80,6 +81,7 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
         prompt_cache_bytes=settings.prompt_cache_mb * 2**20,
         max_running=settings.max_running,
         offload=settings.offload_encoders,
+        fp8=settings.fp8,
     )
     cards = _cards(devices, settings.replicas)
     nodes = read_nodes(settings, cards)
@@ -101,6 +103,7 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
             " --layout, or fewer devices with -d."
         )
     _check_step_cache(settings, model, project)
+    _check_fp8(settings, devices, project)
     if project is None:
         check_memory(plan_memory(model, layout, room), room, layout)
     elif not _of_project(layout):
@@ -124,6 +127,18 @@ def _check_step_cache(settings: Settings, model: ModelDescription, project: Path
             f"--step-cache is of no use with {model.name}: its sampler, {model.sampler}, draws new"
             " noise in each step, so that none is like the one before. Leave the option out."
         )
+
+
+def _check_fp8(settings: Settings, devices: DeviceChoice, project: Path | None) -> None:
+    """Raise Fp8Error where fp8 is asked for and cannot be had."""
+    if not settings.fp8:
+        return
+    if project is not None:
+        raise Fp8Error(
+            "--fp8 is not possible with --executor project: what it computes is its own business."
+        )
+    if why := devices.kind.fp8_obstacle(devices.ids):
+        raise Fp8Error(f"--fp8 is not possible here: {why}. Leave the option out.")
 
 
 def _of_project(layout: Layout) -> bool:

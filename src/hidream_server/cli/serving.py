@@ -133,6 +133,7 @@ class Serving:
             checkpoint_s=self.settings.checkpoint_s,
             compile=self.settings.compile,
             step_cache=self.settings.step_cache,
+            fp8=self.settings.fp8,
             max_rows=self.settings.max_rows,
             max_row_tokens=self._full_size_rows(layout) * self.model.max_image_tokens,
             profile=profile,
@@ -197,7 +198,9 @@ def new_outlook(settings: Settings, model: ModelTraits, places: int) -> Outlook:
     def tokens(params: TaskParams) -> int:
         return model.padded_tokens(params.width, params.height)
 
-    return Outlook(tokens, places, settings.max_rows, lanes=max(1, settings.replicas))
+    return Outlook(
+        tokens, places, settings.max_rows, lanes=max(1, settings.replicas), fp8=settings.fp8
+    )
 
 
 def _waiting(plan: Sequence[RankMemory]) -> list[str]:

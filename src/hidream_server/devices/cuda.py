@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import runpy
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -13,6 +14,9 @@ from hidream_server.devices.tools import ask
 #: The driver shows one folder for each GPU here.
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 
+
+#: Compute capability from which on torch scales each row of products in fp8.
+_FP8_CAPABILITY = (9, 0)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -55,6 +59,16 @@ def _memory(devices: Sequence[int]) -> int | None:
     return min(sizes, default=None)
 
 
+def _fp8_obstacle(devices: Sequence[int]) -> str | None:
+    """Look for GPUs without products of fp8 that have a scale for each row."""
+    for device, said in zip(devices, _query("compute_cap", devices), strict=False):
+        found = re.fullmatch(r"(\d+)\.(\d+)", said.strip())
+        if found and (int(found[1]), int(found[2])) < _FP8_CAPABILITY:
+            least = ".".join(map(str, _FP8_CAPABILITY))
+            return f"cuda {device} has compute capability {found[0]}, and it takes {least}"
+    return None
+
+
 def _driver() -> str | None:
     said = ask("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", "0")
     return said.strip() if said else None
@@ -91,6 +105,7 @@ CUDA = DeviceKind(
     obstacle=_obstacle,
     environment=_environment,
     memory=_memory,
+    fp8_obstacle=_fp8_obstacle,
     driver=_driver,
     complaints=_complaints,
 )

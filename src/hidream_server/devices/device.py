@@ -33,6 +33,8 @@ class DeviceKind:
     sharing: int = 0
     #: Bytes of the smallest of these devices' memories, None where nobody says.
     memory: Callable[[Sequence[int]], int | None] = lambda _devices: None
+    #: Why these devices do not multiply in fp8, None if they do as far as one knows.
+    fp8_obstacle: Callable[[Sequence[int]], str | None] = lambda _devices: None
     #: The driver's version, None where nobody says.
     driver: Callable[[], str | None] = lambda: None
     #: What the driver's own tool says against these devices, each in one sentence.

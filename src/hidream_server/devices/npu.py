@@ -123,6 +123,7 @@ NPU = DeviceKind(
     obstacle=_obstacle,
     environment=_environment,
     memory=_memory,
+    fp8_obstacle=lambda _devices: "it is not written for NPUs",
     driver=_driver,
     complaints=_complaints,
     doubts=_doubts,

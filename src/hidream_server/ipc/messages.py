@@ -46,6 +46,8 @@ class LoadModel(Message, frozen=True, kw_only=True):
     #: Expected relative change of the network's output up to which tasks for Performance take
     #: steps without a forward; 0 for none.
     step_cache: float
+    #: Forwards of tasks for Performance multiply in fp8.
+    fp8: bool
     #: Most rows that may share a step.
     max_rows: int
     #: Most image tokens, over all rows of a step, that there is memory for.

@@ -12,7 +12,7 @@ from itertools import chain, combinations
 from hidream_server.errors import LayoutUnavailableError
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.placement import place_components
-from hidream_server.layouts.sharding import rank_parameters
+from hidream_server.layouts.sharding import PRODUCTS, rank_parameters
 from hidream_server.model_directory.components import TRANSFORMER, VAE
 from hidream_server.model_directory.configs import TransformerConfig
 from hidream_server.model_directory.description import TEXT_TOKENS, ModelDescription
@@ -43,6 +43,8 @@ class Room:
     rows: int = 2
     #: Whether text encoders wait in the host's memory: auto, always, never.
     offload: str = "auto"
+    #: Weights of products are held in fp8, too.
+    fp8: bool = False
 
     @property
     def usable(self) -> float:
@@ -54,6 +56,7 @@ class RankMemory:
     """Bytes of one rank's device."""
 
     rank: int
+    #: With the copies in fp8.
     transformer: int
     #: By name, what else it holds.
     components: dict[str, int]
@@ -88,12 +91,15 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
     plan = []
     for rank in range(layout.ranks):
         mine = {name: sizes[name] for name, owner in owners.items() if owner == rank}
-        parameters = rank_parameters(weights.items(), experts, layout, rank)
+        transformer = rank_parameters(weights.items(), experts, layout, rank) * room.dtype_bytes
+        if room.fp8:
+            products = [weight for weight in weights.items() if PRODUCTS.search(weight[0])]
+            transformer += rank_parameters(products, experts, layout, rank)
         working = _working(model, layout, room, decodes=VAE.name in mine)
         leaner = (
             RankMemory(
                 rank=rank,
-                transformer=parameters * room.dtype_bytes,
+                transformer=transformer,
                 components={name: size for name, size in mine.items() if name not in offloaded},
                 offloaded={name: mine[name] for name in offloaded},
                 working=working,

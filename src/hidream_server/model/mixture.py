@@ -3,7 +3,7 @@
 Every implementation computes the same; the loop is diffusers' own, to the bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -17,19 +17,37 @@ from hidream_server.model.expert_product import ExpertProduct, grouped_mm, npu_g
 Mixture = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def swiglu(tokens: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
-    """One expert: [M, D] → [M, D], with two tensors of the inner width instead of four."""
-    gate = F.silu(F.linear(tokens, w1), inplace=True)
-    return F.linear(gate.mul_(F.linear(tokens, w3)), w2)
+#: Multiplies [..., K] by a matrix.
+Product = Callable[[Tensor], Tensor]
+
+
+def swiglu(tokens: Tensor, w1: Product, w2: Product, w3: Product) -> Tensor:
+    """One expert: [..., D] → [..., D], with two tensors of the inner width instead of four."""
+    gate = F.silu(w1(tokens), inplace=True)
+    return w2(gate.mul_(w3(tokens)))
 
 
 def loop(tokens: Tensor, ids: Tensor, weights: Tensor, w13: Tensor, w2: Tensor) -> Tensor:
     """Go from expert to expert; waits for the device at each, which costs a CPU nothing."""
+    matrices = ((*both.chunk(2), back) for both, back in zip(w13, w2, strict=True))
+    experts = (
+        tuple(partial(F.linear, weight=matrix) for matrix in (w1, back, w3))
+        for w1, w3, back in matrices
+    )
+    return in_turn(tokens, ids, weights, experts)
+
+
+def in_turn(
+    tokens: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    experts: Iterable[tuple[Product, Product, Product]],
+) -> Tensor:
+    """Go from expert to expert, each given by what multiplies with its w1, w2 and w3."""
     total = torch.zeros_like(tokens)
-    for expert, (both, back) in enumerate(zip(w13, w2, strict=True)):
+    for expert, products in enumerate(experts):
         rows, choices = (ids == expert).nonzero(as_tuple=True)
-        w1, w3 = both.chunk(2)
-        outputs = swiglu(tokens.index_select(0, rows), w1, back, w3)
+        outputs = swiglu(tokens.index_select(0, rows), *products)
         total.index_add_(0, rows, outputs.mul_(weights[rows, choices, None]))
     return total
 

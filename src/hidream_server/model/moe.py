@@ -54,5 +54,5 @@ class SparseFeedForward(nn.Module):
         ids, weights = self.route(tokens)
         routed = self.experts(tokens.reshape(-1, tokens.shape[-1]), ids, weights)
         shared = self.shared_experts
-        always = swiglu(tokens, shared.w1.weight, shared.w2.weight, shared.w3.weight)
+        always = swiglu(tokens, shared.w1, shared.w2, shared.w3)
         return always.add_(routed.view_as(tokens))

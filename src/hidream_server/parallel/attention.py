@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_hidream_image import HiDreamAttention, apply_rope
 from torch import Tensor, nn
 
+from hidream_server.model.fp8 import Fp8Linear
 from hidream_server.parallel.ranks import Ranks
 
 #: query, key, value [B, S, H, d] → [B, S, H, d].
@@ -76,11 +77,17 @@ class ParallelAttentionProcessor:
         """Project each stream back; every rank has a part of the sum, the bias comes once."""
         pieces = attended.split([stream.shape[1] for stream in streams], 1)
         linears = [getattr(attn, f"to_out{suffix}") for suffix in suffixes]
-        partial = [F.linear(p, linear.weight) for p, linear in zip(pieces, linears, strict=True)]
+        partial = [_product(linear, p) for p, linear in zip(pieces, linears, strict=True)]
         total = self._ranks.all_reduce(torch.cat(partial, 1))
         outputs = total.split([piece.shape[1] for piece in pieces], 1)
         biased = [out + linear.bias for out, linear in zip(outputs, linears, strict=True)]
         return biased[0] if attn.single else (biased[0], biased[1])
+
+
+def _product(linear: nn.Linear | Fp8Linear, values: Tensor) -> Tensor:
+    """Return what comes before the bias."""
+    exact = isinstance(linear, nn.Linear)
+    return F.linear(values, linear.weight) if exact else linear.product(values)
 
 
 def _rotate(query: Tensor, key: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from hidream_server.layouts.sharding import span
 from hidream_server.model.captions import CaptionProjections
 from hidream_server.model.compilation import compile_blocks
+from hidream_server.model.fp8 import fp8_twin
 from hidream_server.model.patches import Patches
 from hidream_server.model.positions import RememberedPositions
 from hidream_server.parallel.place import Place
@@ -38,6 +39,8 @@ class Network:
         attention: SequenceParallelAttention | None,
     ) -> None:
         self._transformer = transformer
+        #: Computes the same in fp8, once that is asked for.
+        self._fp8: HiDreamImageTransformer2DModel | None = None
         self._captions = captions
         self._positions = positions
         self._place = place
@@ -56,12 +59,18 @@ class Network:
     def weight_bytes(self) -> int:
         """Return what this rank holds of the network."""
         parameters = chain(self._transformer.parameters(), self._captions.parameters())
-        return sum(parameter.nbytes for parameter in parameters)
+        copied = () if self._fp8 is None else self._fp8.buffers()
+        return sum(tensor.nbytes for tensor in chain(parameters, copied))
+
+    def add_fp8(self) -> None:
+        """Round the blocks' weights to fp8, in copies; to be done before blocks are compiled."""
+        self._fp8 = fp8_twin(self._transformer)
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Compile what takes a step's time; the first steps after it take minutes."""
         spread = self._place.block.size > 1 or self._place.sequence.size > 1
-        compile_blocks(self._transformer, whole=not spread, backend=backend)
+        for transformer in filter(None, (self._transformer, self._fp8)):
+            compile_blocks(transformer, whole=not spread, backend=backend)
         self.compiled = True
 
     def project(self, t5: Tensor, llama: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,20 +87,24 @@ class Network:
         t5: Tensor,
         llama: Tensor,
         pooled: Tensor,
+        fp8: bool = False,
     ) -> list[Tensor]:
         """R latents [1, C, H, W] on one device, timesteps [R] on the CPU, pooled [R, P], and what
         `project` made, on the network's, where the outputs are.
 
         Rows may have different shapes if they have as many tokens: what is not square is padded to
-        the most that the model takes. Raises RuntimeError for rows that have not.
+        the most that the model takes. Raises RuntimeError for rows that have not. With `fp8`, which
+        must have been added, blocks multiply in that.
         """
+        transformer = self._fp8 if fp8 else self._transformer
+        assert transformer is not None
         guidance = self._place.guidance
         rows = slice(None)
         split = guidance.size > 1 and len(latents) % guidance.size == 0
         if split:
             rows = slice(*span(len(latents), guidance.size, guidance.index))
         mine = (latents[rows], timesteps[rows], t5[rows], llama[:, rows], pooled[rows])
-        tokens = self._output_tokens(*mine)
+        tokens = self._output_tokens(transformer, *mine)
         if split:
             tokens = torch.cat(guidance.all_gather(tokens))
         # Ranks that computed parts of the same sums may have rounded differently.
@@ -101,6 +114,7 @@ class Network:
 
     def _output_tokens(
         self,
+        transformer: HiDreamImageTransformer2DModel,
         latents: Sequence[Tensor],
         timesteps: Tensor,
         t5: Tensor,
@@ -116,7 +130,7 @@ class Network:
             self._attention.lengths = _lengths(image, text) if ranks.size > 1 else []
         self._positions.grids = [self._patches.grid(latent) for latent in latents]
         here, words = slice(*image[ranks.index]), slice(*text[ranks.index])
-        strip = self._transformer(
+        strip = transformer(
             hidden_states=tokens[:, here],
             timesteps=timesteps.to(self._device),
             encoder_hidden_states_t5=t5[:, words],

@@ -32,6 +32,8 @@ class ImageRun:
     guidance_scale: float
     #: If some of its steps may be left out.
     step_cache: StepCache | None = None
+    #: Its forwards multiply in fp8, and are shared with none that do not.
+    fp8: bool = False
     steps_done: int = 0
     #: The picture as the last step foresaw it, in latents.
     foreseen: Tensor | None = None

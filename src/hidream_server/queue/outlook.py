@@ -27,11 +27,16 @@ class Outlook:
         places: int,
         max_rows: int,
         lanes: int = 1,
+        fp8: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """A worker group has `places` for tasks, and there are `lanes` groups."""
+        """A worker group has `places` for tasks, and there are `lanes` groups.
+
+        With `fp8` they compute tasks for Performance in that.
+        """
         self._tokens = tokens
         self._places, self._lanes, self._max_rows = places, lanes, max_rows
+        self._fp8 = fp8
         self._clock = clock
         self._lock = threading.Lock()
         self._steps_done: dict[str, int] = {}
@@ -81,7 +86,8 @@ class Outlook:
         """Take note of a step that a task shared, of so many rows in all; 0: nobody knows."""
         with self._lock:
             if rows:
-                self._pace.measured(self._tokens(task.params), rows, seconds)
+                tokens, fp8 = self._tokens(task.params), self._in_fp8(task.params)
+                self._pace.measured(tokens, rows, seconds, fp8)
             self._steps_done[task.id] = steps_done
 
     def completed(self, task: Task, beside_s: float) -> None:
@@ -128,6 +134,7 @@ class Outlook:
             arrived_s=task.arrived_at,
             image_steps=_image_steps(task.params, done),
             shape=self._tokens(task.params),
+            fp8=self._in_fp8(task.params),
             pace=self._pace,
             client=task.client,
             weight=task.weight,
@@ -151,7 +158,11 @@ class Outlook:
         return self._beside_s[nearest] * tokens / nearest
 
     def _step_s(self, params: TaskParams) -> float:
-        return self._pace.step_s(self._tokens(params), params.image_rows)
+        tokens, fp8 = self._tokens(params), self._in_fp8(params)
+        return self._pace.step_s(tokens, params.image_rows, fp8)
+
+    def _in_fp8(self, params: TaskParams) -> bool:
+        return self._fp8 and params.may_lose
 
 
 def _image_steps(params: TaskParams, done: int) -> tuple[int, ...]:

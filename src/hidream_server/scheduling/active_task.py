@@ -24,6 +24,8 @@ class ActiveTask:
     total_s: float
     #: Token count; images that have it in common may share a forward.
     shape: int
+    #: Its forwards multiply in fp8, and are shared with none that do not.
+    fp8: bool = False
     #: Rows of an image: 1, or 2 when it is guided.
     image_rows: int
     #: Whom it belongs to, and that one's share of the service beside clients that have 1.
@@ -41,13 +43,14 @@ class ActiveTask:
         arrived_s: float,
         image_steps: tuple[int, ...],
         shape: int,
+        fp8: bool,
         pace: Pace,
         client: str,
         weight: float,
         deadline_s: float | None,
     ) -> "ActiveTask":
         """Return what is known of a task from what was asked for, as it has come so far."""
-        step_s = pace.step_s(shape, params.image_rows)
+        step_s = pace.step_s(shape, params.image_rows, fp8)
         return cls(
             number=number,
             arrived_s=arrived_s,
@@ -56,6 +59,7 @@ class ActiveTask:
             image_steps=image_steps,
             total_s=params.total_steps * step_s,
             shape=shape,
+            fp8=fp8,
             image_rows=params.image_rows,
             client=client,
             weight=weight,

@@ -95,7 +95,8 @@ class _Course:
         while self.tasks:
             step = next_step(self.tasks.values(), self._group.widths, self._shares, self._now)
             leader = self.tasks[step[0].number]
-            step_s = self._group.pace.step_s(leader.shape, sum(share.rows for share in step))
+            rows = sum(share.rows for share in step)
+            step_s = self._group.pace.step_s(leader.shape, rows, leader.fp8)
             steps = self._unchanged(step, step_s)
             self._now += steps * step_s
             charge(step, self._shares, steps * step_s)

@@ -16,6 +16,8 @@ class Pace:
     def __init__(self, profile: Profile | None = None) -> None:
         known = (profile or {}).items()
         self._step_s = {shape: dict(by_rows) for shape, by_rows in known if by_rows}
+        #: Of a forward in fp8, over an exact one.
+        self._fp8_part: float | None = None
 
     @property
     def known(self) -> dict[int, dict[int, float]]:
@@ -27,16 +29,24 @@ class Pace:
         for shape, by_rows in profile.items():
             self._step_s[shape] = {**by_rows, **self._step_s.get(shape, {})}
 
-    def measured(self, shape: int, rows: int, seconds: float) -> None:
+    def measured(self, shape: int, rows: int, seconds: float, fp8: bool = False) -> None:
+        if fp8:
+            part = seconds / self.step_s(shape, rows)
+            before = part if self._fp8_part is None else self._fp8_part
+            self._fp8_part = before + _NEWEST * (part - before)
+            return
         by_rows = self._step_s.setdefault(shape, {})
         before = by_rows.get(rows, seconds)
         by_rows[rows] = before + _NEWEST * (seconds - before)
 
-    def step_s(self, shape: int, rows: int) -> float:
+    def step_s(self, shape: int, rows: int, fp8: bool = False) -> float:
         """Return the seconds of a forward; what was never measured is scaled from what is nearest.
 
-        Other rows of the same token count tell more than another token count does.
+        Other rows of the same token count tell more than another token count does. Of forwards in
+        fp8 is known what part of an exact one's seconds they take.
         """
+        if fp8:
+            return self.step_s(shape, rows) * (1.0 if self._fp8_part is None else self._fp8_part)
         if shape in self._step_s:
             return _at_rows(self._step_s[shape], rows)
         if not self._step_s:

@@ -31,7 +31,7 @@ def next_step(
        takes; priority lets a client run ahead by its head start. Of all their tasks it is the one
        with the least remaining work plus AGEING times its arrival.
     3. The row budget is filled up with the leader's own images, then in the same order with tasks
-       of its token count that are not much longer.
+       of its token count that are not much longer, and compute in fp8 if it does.
 
     Nobody starves. Of one client, a task with R seconds left is led by none that comes later than
     R / AGEING after it: it is done, at the latest, when it and all work that came before that time
@@ -97,7 +97,8 @@ def _fill(line: Sequence[tuple[float, ActiveTask]], widths: Widths) -> list[Shar
     room = max(widths.rows(leader.shape), leader.image_rows)
     step: list[Share] = []
     for tag, task in line:
-        fits = task.shape == leader.shape and _LEAST_LEADER * task.total_s <= leader.total_s
+        alike = (task.shape, task.fp8) == (leader.shape, leader.fp8)
+        fits = alike and _LEAST_LEADER * task.total_s <= leader.total_s
         # A client that is ahead by more than a step has had its share; rows given to it here would
         # slow down one that has not.
         if fits and tag <= lead_tag + leader.step_s:

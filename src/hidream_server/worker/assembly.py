@@ -26,11 +26,12 @@ def assemble(
     offloaded: Collection[str] = (),
     compiled: bool = False,
     step_cache: float = 0.0,
+    fp8: bool = False,
 ) -> ModelRunner:
     """Load this rank's part; all ranks do so together. Raises what the libraries raise.
 
     `offloaded` names text encoders that stay in the host's memory between prompts; `compiled` asks
-    for a network whose blocks are compiled in the first steps; `step_cache` is a tolerance, as for
+    for a network whose blocks are compiled in the first steps; `step_cache` and `fp8` are as for
     `ModelRunner`.
     """
     transformer = description.component(TRANSFORMER.name)
@@ -39,6 +40,8 @@ def assemble(
     where = (device.torch_device, device.dtype)
     mine = {name for name, rank in owners.items() if rank == place.rank}
     network = load_network(transformer.path, transformer.files, place, *where, mixture)
+    if fp8:
+        network.add_fp8()
     if compiled:
         network.compile_blocks()
     model = load_model(description, *where, mine, offloaded, place.layout.ranks)
@@ -53,6 +56,7 @@ def assemble(
         agree(found, place.world),
         together=place.layout.ranks > 1,
         step_cache=step_cache,
+        fp8=fp8,
     )
 
 

@@ -70,7 +70,8 @@ class Dispatcher:
         step = [
             Share(run.number, 1, run.image_rows, run.start.client, run.start.weight) for run in runs
         ]
-        self._pace.measured(runs[0].tokens, sum(share.rows for share in step), seconds)
+        rows = sum(share.rows for share in step)
+        self._pace.measured(runs[0].tokens, rows, seconds, runs[0].fp8)
         charge(step, self._shares, seconds)
 
     def too_wide(self, runs: Sequence[TaskRun]) -> None:
@@ -84,6 +85,7 @@ class Dispatcher:
             arrived_s=run.start.arrived_at,
             image_steps=run.image_steps,
             shape=run.tokens,
+            fp8=run.fp8,
             pace=self._pace,
             client=run.start.client,
             weight=run.start.weight,

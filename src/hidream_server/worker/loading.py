@@ -94,4 +94,5 @@ def _load_runner(load: LoadModel) -> ModelRunner:
         load.offloaded_encoders,
         load.compile,
         load.step_cache,
+        load.fp8,
     )

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,10 +55,12 @@ class ModelRunner:
         sampling_device: torch.device,
         together: bool = False,
         step_cache: float = 0.0,
+        fp8: bool = False,
     ) -> None:
         """`sampling_device` is where latents are from the first noise to the last step.
 
-        `step_cache` is the tolerance by which tasks for Performance leave out forwards.
+        `step_cache` is the tolerance by which tasks for Performance leave out forwards; with `fp8`,
+        which the network must have, the others of theirs multiply in that.
         """
         #: Other ranks take part in every step.
         self.together = together
@@ -65,7 +68,7 @@ class ModelRunner:
         self._model = model
         self._description = description
         self._device = device
-        self._step_cache = step_cache
+        self._step_cache, self._fp8 = step_cache, fp8
         self.sampling_device = sampling_device
         encoders = {
             name: TextEncoder(tokenizer=tokenizer, module=module, device=device.torch_device)
@@ -80,18 +83,24 @@ class ModelRunner:
         the seconds it took.
         """
         start = time.perf_counter()
+        for infer_type in (InferType.ACCURACY, InferType.PERFORMANCE)[: 1 + self._fp8]:
+            image = self._warm_up(replace(_WARM_UP, infer_type=infer_type))
+        if self.decodes:
+            self.decode(image)
+        return time.perf_counter() - start
+
+    def _warm_up(self, params: TaskParams) -> ImageRun:
+        """Take the first step of such pictures; return one of them."""
         unguided, guided = (
-            [image for _ in range(2) for image in self.begin(replace(_WARM_UP, guidance_scale=g))]
+            [image for _ in range(2) for image in self.begin(replace(params, guidance_scale=g))]
             for g in (0.0, 5.0)
         )
         for images in (unguided[:1], unguided, guided):
             self.step(images)
         if self._network.compiled:
             sizes = ({"width": 1024, "height": 768}, {"width": 768, "height": 1024})
-            self.step([self.begin(replace(_WARM_UP, **size))[0] for size in sizes])
-        if self.decodes:
-            self.decode(guided[0])
-        return time.perf_counter() - start
+            self.step([self.begin(replace(params, **size))[0] for size in sizes])
+        return guided[0]
 
     def begin(self, params: TaskParams) -> list[ImageRun]:
         """Encode a task's prompts and draw the first noise of each of its images."""
@@ -131,12 +140,15 @@ class ModelRunner:
     def step(self, runs: Sequence[ImageRun]) -> None:
         """Take images of the same number of tokens a step further, in one forward.
 
+        It is in fp8 for all of them or for none.
         A single image for which there is no memory is tried again row by row, unless other ranks
         are in the same forward. What the network raises leaves the images where they were; for
         SamplingError see `denoise_step`.
         """
+        [fp8] = {run.fp8 for run in runs}
         alone = len(runs) == 1 and not self.together
-        denoise_step(runs, self._call_network_somehow if alone else self._call_network)
+        call = self._call_network_somehow if alone else self._call_network
+        denoise_step(runs, partial(call, fp8=fp8))
 
     def reuse(self, run: ImageRun) -> None:
         """Take an image a step further that needs no forward for it."""
@@ -220,6 +232,8 @@ class ModelRunner:
             "guidance_scale": str(params.guidance_scale),
             "resolution": f"{params.width}x{params.height}",
         }
+        if self._in_fp8(params):
+            about["precision"] = "fp8"
         if reused_steps is not None:
             about["reused_steps"] = str(reused_steps)
         return about | ({"notice": DEMO_NOTICE} if self._description.is_demo else {})
@@ -244,41 +258,45 @@ class ModelRunner:
             conditioning=conditioning,
             guidance_scale=params.guidance_scale,
             step_cache=self._new_step_cache(params),
+            fp8=self._in_fp8(params),
         )
 
+    def _in_fp8(self, params: TaskParams) -> bool:
+        return self._fp8 and params.may_lose
+
     def _new_step_cache(self, params: TaskParams) -> StepCache | None:
-        if not self._step_cache or params.infer_type is not InferType.PERFORMANCE:
+        if not self._step_cache or not params.may_lose:
             return None
         return StepCache(self._step_cache, params.num_inference_steps)
 
     def _call_network(
-        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning, fp8: bool
     ) -> list[Tensor]:
         text = (conditioning.t5, conditioning.llama, conditioning.pooled)
         outputs = [
             output.float().to(self.sampling_device)
-            for output in self._network(latents, timesteps, *text)
+            for output in self._network(latents, timesteps, *text, fp8=fp8)
         ]
         # Whatever goes wrong on the device is known before an image is moved.
         self._device.synchronize()
         return outputs
 
     def _call_network_somehow(
-        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning, fp8: bool
     ) -> list[Tensor]:
         """Call it once, or where there is no memory for that, row by row."""
         outputs: list[Tensor] = []
-        rows = (latents, timesteps, conditioning)
+        rows = (latents, timesteps, conditioning, fp8)
         if not self._run(lambda: outputs.extend(self._call_network(*rows))):
             logger.warning("No memory for a step: its rows are run one after the other")
             outputs = self._call_network_by_row(*rows)
         return outputs
 
     def _call_network_by_row(
-        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning
+        self, latents: Sequence[Tensor], timesteps: Tensor, conditioning: Conditioning, fp8: bool
     ) -> list[Tensor]:
         rows = range(conditioning.rows)
         return [
-            self._call_network([latents[n]], timesteps[n : n + 1], conditioning.row(n))[0]
+            self._call_network([latents[n]], timesteps[n : n + 1], conditioning.row(n), fp8)[0]
             for n in rows
         ]

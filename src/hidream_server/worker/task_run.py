@@ -41,6 +41,11 @@ class TaskRun:
         return self.start.params.image_rows
 
     @property
+    def fp8(self) -> bool:
+        """Its forwards multiply in fp8."""
+        return any(image.fp8 for image in self.images)
+
+    @property
     def steps_done(self) -> int:
         return sum(image.steps_done for image in self.images)
 

@@ -39,13 +39,13 @@ def _raise_once(module):
     """Let the network raise, once in the life of a test: later than loading calls it."""
     right, calls = module.Network.__call__, [0]
 
-    def call(self, *arguments):
+    def call(self, *arguments, **how):
         calls[0] += 1
         done = Path(os.environ["FAULT_FOLDER"]) / "raised"
         if calls[0] == 40 and not done.exists():
             done.touch()
             raise RuntimeError("the device does not answer")
-        return right(self, *arguments)
+        return right(self, *arguments, **how)
 
     module.Network.__call__ = call
 

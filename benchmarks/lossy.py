@@ -1,11 +1,12 @@
-"""What `--step-cache` saves and costs: steps reused, likeness to the exact picture, seconds.
+"""What `--fp8` costs, in likeness to the exact picture; what `--step-cache` saves and costs.
 
-On the demo model with one thread, with Full's sampler and with Dev's and Fast's, which a server
-refuses. An exact picture and one that reuses steps are painted in turn, each first in every other
-pair; a third is exact with as many steps as the second computed, which is the other way to save
-them. Prints for each tolerance the median over prompts, and the least and the most.
+On the demo model with one thread, with Full's sampler and with Dev's and Fast's, with which a
+server refuses `--step-cache`. An exact picture and one that reuses steps are painted in turn, each
+first in every other pair; a third is exact with as many steps as the second computed, which is the
+other way to save them. Of fp8 a CPU has the rounding, not the speed. Prints the median over
+prompts, and the least and the most.
 
-    python -m benchmarks.step_cache --sampler full --tolerance 0.05
+    python -m benchmarks.lossy --sampler full --tolerance 0.05
 """
 
 import argparse
@@ -27,7 +28,7 @@ from hidream_server.devices.cpu import CPU
 from hidream_server.model_directory.reading import describe
 from hidream_server.parallel.place import alone
 from hidream_server.pipeline.step_cache import StepCache
-from hidream_server.task import TaskParams
+from hidream_server.task import InferType, TaskParams
 from hidream_server.worker.assembly import assemble
 from hidream_server.worker.device import open_device
 from hidream_server.worker.model_runner import ModelRunner
@@ -107,7 +108,8 @@ def measure(sampler: str, tolerances: Sequence[float], size: int) -> None:
     print(f"{sampler}: {steps} steps, guidance {guidance}, {size}x{size}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         description = describe(model(sampler, Path(folder)), DEMO_EXTRA_MODEL_PATH)
-        runner = assemble(description, alone(), open_device(CPU, 0), CPU.mixture, 2**28)
+        device = open_device(CPU, 0)
+        runner = assemble(description, alone(), device, CPU.mixture, 2**28, fp8=True)
         tasks = [
             params(
                 prompt=prompt,
@@ -122,12 +124,24 @@ def measure(sampler: str, tolerances: Sequence[float], size: int) -> None:
         for task in tasks:
             # Its embeddings are known from here on.
             runner.begin(task)
+        measure_fp8(runner, tasks)
         for tolerance in tolerances:
             pairs = [
                 compare(runner, task, tolerance, swapped=number % 2 == 1)
                 for number, task in enumerate(tasks)
             ]
             show(tolerance, pairs)
+
+
+def measure_fp8(runner: ModelRunner, tasks: Sequence[TaskParams]) -> None:
+    likeness = [
+        psnr(
+            paint(runner, replace(task, infer_type=InferType.PERFORMANCE)).pixels,
+            paint(runner, task).pixels,
+        )
+        for task in tasks
+    ]
+    print(f"fp8: {middle(likeness, '.1f', ' dB')}", flush=True)
 
 
 def show(tolerance: float, pairs: Sequence[Pair]) -> None:
