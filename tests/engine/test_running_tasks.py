@@ -13,7 +13,8 @@ import uvloop
 
 from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
-from hidream_server.engine.running_tasks import RunningTasks, TaskEvent
+from hidream_server.engine.recording import TaskEvent
+from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
 from hidream_server.ipc.messages import (
     Checkpoint,

@@ -421,7 +421,7 @@ def test_a_group_that_dies_while_a_picture_waits_costs_its_task_no_crash(
     play: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Away(monkeypatch)
-    monkeypatch.setattr("hidream_server.engine.running_tasks._SETTLE_S", 0.05)
+    monkeypatch.setattr("hidream_server.engine.roster._SETTLE_S", 0.05)
 
     async def scenario(stage: Stage) -> None:
         task_id = stage.submit()
