@@ -24,7 +24,7 @@ def bench_layouts(settings: Settings, width: int, height: int, steps: int, as_js
         raise ConfigurationError(
             f"{width}x{height} cannot be painted: give {serving.model.allowed_sizes}."
         )
-    if serving.nodes is not None:
+    if serving.nodes.several:
         raise NodesError("hidream bench measures one machine: leave out --nnodes.")
     config, cards = serving.model.transformer, len(serving.devices.ids)
     layouts = [str(layout) for layout in possible(config, cards) if serving.fits(layout)]

@@ -83,20 +83,16 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
         offload=settings.offload_encoders,
         fp8=settings.fp8,
     )
-    cards = _cards(devices, settings.replicas)
-    nodes = read_nodes(settings, cards)
-    if nodes is not None:
-        cards = nodes.all_devices
+    nodes = read_nodes(settings, _cards(devices, settings.replicas))
 
     def possible(layout: Layout) -> bool:
         # What a project holds in memory is its own business: it may offload what does not fit.
         if project is not None:
             return _of_project(layout)
-        machines = nodes is None or nodes.allows(layout)
-        return machines and fits(plan_memory(model, layout, room), room)
+        return nodes.allows(layout) and fits(plan_memory(model, layout, room), room)
 
-    layout = choose_layout(settings, model, cards, possible)
-    if nodes is not None and layout.ranks != nodes.all_devices:
+    layout = choose_layout(settings, model, nodes.all_devices, possible)
+    if nodes.several and layout.ranks != nodes.all_devices:
         raise LayoutUnavailableError(
             f"The layout {layout} is not possible: it takes {layout.ranks} devices, and"
             f" {nodes.count} machines have {nodes.all_devices}; choose one that takes them all with"
@@ -111,7 +107,7 @@ def arrange(settings: Settings, model: ModelDescription, devices: DeviceChoice) 
             f"The layout {layout} is not possible with --executor project: the project knows"
             " tp and ep only."
         )
-    return Serving(settings, model, devices, layout, room, project, nodes)
+    return Serving(settings, model, devices, layout, room, nodes, project)
 
 
 def _check_step_cache(settings: Settings, model: ModelDescription, project: Path | None) -> None:

@@ -29,7 +29,6 @@ def run_lender(settings: Settings) -> None:
     check_folder(settings.log_dir, "--log-dir")
     devices = choose_devices(settings)
     nodes = read_nodes(settings, len(devices.ids))
-    assert nodes is not None
     with claim_instance(settings.data_dir):
         end_startup_log(start_logs(settings))
         logger.info(

@@ -11,7 +11,7 @@ from zlib import crc32
 from hidream_server import __version__
 from hidream_server.demo import DEMO_NOTICE
 from hidream_server.devices.choice import DeviceChoice
-from hidream_server.engine.launchers.nodes import LOCALHOST, Nodes
+from hidream_server.engine.launchers.nodes import Nodes
 from hidream_server.ipc.messages import LoadModel, LoadProject, Profile
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.memory import RankMemory, Room, fits, plan_memory
@@ -34,10 +34,10 @@ class Serving:
     #: How the group splits the work, if all is well.
     layout: Layout
     room: Room
+    #: The machines that the group lies on.
+    nodes: Nodes
     #: The folder of the user's own project that is to paint, if one is.
     project: Path | None = None
-    #: The machines that the group lies on, if it is several.
-    nodes: Nodes | None = None
 
     @property
     def replica_devices(self) -> list[tuple[int, ...]]:
@@ -75,16 +75,15 @@ class Serving:
 
     def fits(self, layout: Layout) -> bool:
         """There is memory for a layout, and the machines can have it."""
-        machines = self.nodes is None or self.nodes.allows(layout)
-        return machines and fits(self.memory(layout), self.room)
+        return self.nodes.allows(layout) and fits(self.memory(layout), self.room)
 
     def control_host(self, layout: Layout) -> str:
         """Return where a supervisor listens for its ranks."""
-        return LOCALHOST if self.nodes is None else self.nodes.control_host(layout.ranks)
+        return self.nodes.control_host(layout.ranks)
 
     def ranks_here(self, layout: Layout) -> int:
         """Return how many ranks of a group are on this machine."""
-        return layout.ranks if self.nodes is None else self.nodes.here(layout.ranks)
+        return self.nodes.here(layout.ranks)
 
     @property
     def places(self) -> int:
@@ -101,7 +100,7 @@ class Serving:
         ranks = self.ranks_here(self.layout) * self.settings.replicas
         threads = kind.environment(self.used, ranks).get("OMP_NUM_THREADS", "")
         compiled = ".compiled" if self.settings.compile else ""
-        machines = f".{self.nodes.count}machines" if self.nodes else ""
+        machines = f".{self.nodes.count}machines" if self.nodes.several else ""
         how = f"{kind.name}{threads}{compiled}{machines}"
         # Two folders of one name may hold two models.
         folder = crc32(str(self.model.path.resolve()).encode())
@@ -173,7 +172,7 @@ class Serving:
         ]
         if kept := self._kept():
             lines.append(f"pictures are kept {' and '.join(kept)}")
-        if self.nodes is not None:
+        if self.nodes.several:
             lines.append(f"with as many devices on each of {self.nodes.count} machines")
         if self.settings.replicas > 1:
             lines.append(f"{self.settings.replicas} replicas, each with its own picture")

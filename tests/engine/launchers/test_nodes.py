@@ -11,7 +11,12 @@ TWO = {"nnodes": 2, "rdzv_endpoint": "10.0.0.1:29400"}
 
 
 def test_one_machine_is_the_rule():
-    assert read_nodes(load_settings({}, environ={}), 8) is None
+    one = read_nodes(load_settings({}, environ={}), 8)
+    assert (one.several, one.all_devices) == (False, 8)
+    for ranks in (1, 8, 9):
+        assert (one.spans(ranks), one.here(ranks)) == (False, ranks)
+        assert one.control_host(ranks) == "127.0.0.1"
+        assert one.allows(Layout(tp=ranks))
 
 
 @pytest.mark.parametrize(

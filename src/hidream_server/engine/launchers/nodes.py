@@ -1,4 +1,4 @@
-"""The machines that a worker group lies on, where it lies on several, and this one's place.
+"""The machines that a worker group lies on, mostly one, and this one's place among them.
 
 A layout takes all devices of all of them, or those of the first alone, where the supervisor is.
 """
@@ -26,12 +26,16 @@ class Nodes:
     devices: int
 
     @property
+    def several(self) -> bool:
+        return self.count > 1
+
+    @property
     def all_devices(self) -> int:
         return self.count * self.devices
 
     def spans(self, ranks: int) -> bool:
         """So many ranks lie on more than the first machine."""
-        return ranks > self.devices
+        return self.several and ranks > self.devices
 
     def allows(self, layout: Layout) -> bool:
         return not self.spans(layout.ranks) or layout.ranks == self.all_devices
@@ -45,12 +49,11 @@ class Nodes:
         return self.devices if self.spans(ranks) else ranks
 
 
-def read_nodes(settings: Settings, devices: int) -> Nodes | None:
-    """Return the machines that the settings name, None if it is one; raise NodesError."""
+def read_nodes(settings: Settings, devices: int) -> Nodes:
+    """Return the machines that the settings name, each with so many devices; raise NodesError."""
     check_nodes(settings)
-    if settings.nnodes == 1:
-        return None
-    assert settings.rdzv_endpoint is not None
+    if settings.rdzv_endpoint is None:
+        return Nodes(count=1, rank=0, host=LOCALHOST, port=0, devices=devices)
     host, _, port = settings.rdzv_endpoint.rpartition(":")
     return Nodes(
         count=settings.nnodes,
