@@ -45,6 +45,7 @@ def test_pictures_of_a_running_server_get_numbered_files(tmp_path, server) -> No
     ("arguments", "sentence"),
     [
         (("generate", "a", "--steps", "0"), "num_inference_steps: 1 to 200"),
+        (("generate", "a", "--infer-type", "Quick"), "infer_type: "),
         (("generate", "a", "-o", "no/such/folder.png", *QUICK), "no/such is no folder"),
         (("tasks", "show", "nothing"), "There is no task nothing."),
         (("tasks", "cancel", "nothing"), "There is no task nothing."),

@@ -21,6 +21,12 @@ def generate(
     negative: Annotated[str | None, typer.Option(help="what to keep out")] = None,
     images: Annotated[int | None, typer.Option(help="how many pictures")] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same picture")] = None,
+    infer_type: Annotated[
+        str | None,
+        typer.Option(
+            help="Accuracy, Profiling, or Performance: less exact where the server is set so"
+        ),
+    ] = None,
     server: Annotated[
         str | None,
         typer.Option(
@@ -47,6 +53,7 @@ def generate(
         "negative_prompt": negative,
         "num_images_per_prompt": images,
         "seed": seed,
+        "infer_type": infer_type,
     }
     started = {"-m": model_path, "-e": extra_model_path, "-d": devices}
     options = [word for flag, value in started.items() if value for word in (flag, value)]
