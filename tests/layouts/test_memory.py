@@ -126,4 +126,6 @@ def test_for_fp8_the_products_weights_are_held_once_more_in_a_byte_each(model, l
     exact, lossy = (plan_memory(model, layout, replace(room(None), fp8=f)) for f in (False, True))
     for one, other in zip(exact, lossy, strict=True):
         assert other.transformer - one.transformer == pytest.approx(copied, rel=0.02)
-        assert other.total - one.total == other.transformer - one.transformer
+        # A tensor of two rows' tokens, twice the experts' width, in 32 bit.
+        rounding = 4 * 2 * 4480 * 2 * 6912 / layout.tp
+        assert other.working - one.working == pytest.approx(rounding, rel=0.01)

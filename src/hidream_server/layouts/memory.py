@@ -24,6 +24,8 @@ OVERHEAD_BYTES = 2**30
 _DECODER_MAPS, _DECODER_CHANNELS = 4, 128
 #: Tensors of the token width that live together inside a block.
 _TOKEN_TENSORS = 10
+#: And so many of the experts' inner width; in fp8 one of them is in 32 bit meanwhile, too.
+_INSIDE_TENSORS, _IN_32_BIT = 3, 2
 #: Of a device's memory; the rest is lost to the driver and to fragmentation.
 _USABLE = 0.92
 _GB = 1e9
@@ -157,15 +159,19 @@ def check_memory(plan: Sequence[RankMemory], room: Room, layout: Layout) -> None
 def _working(model: ModelDescription, layout: Layout, room: Room, decodes: bool) -> int:
     """Return the bytes of a step and of a decoding, which may go on at the same time."""
     rows = room.rows // layout.cfg
-    step = _step_values(model.transformer, layout, model.max_image_tokens, rows)
+    inside = _INSIDE_TENSORS + _IN_32_BIT * room.fp8
+    step = _step_values(model.transformer, layout, model.max_image_tokens, rows, inside)
     pixels = model.max_image_tokens * model.size_multiple**2
     decode = pixels * _DECODER_MAPS * _DECODER_CHANNELS if decodes else 0
     return OVERHEAD_BYTES + (step + decode) * room.dtype_bytes
 
 
-def _step_values(config: TransformerConfig, layout: Layout, image_tokens: int, rows: int) -> int:
+def _step_values(
+    config: TransformerConfig, layout: Layout, image_tokens: int, rows: int, inside_tensors: int
+) -> int:
     """Return the numbers that a step holds at once: tokens, and the experts' inside."""
     tokens = (image_tokens + 3 * TEXT_TOKENS) // layout.sp
     width = config.num_attention_heads * config.attention_head_dim
-    inside = 3 * config.num_activated_experts * feed_forward_width(4 * width) // layout.tp
+    experts = config.num_activated_experts * feed_forward_width(4 * width)
+    inside = inside_tensors * experts // layout.tp
     return rows * tokens * (_TOKEN_TENSORS * width + inside)

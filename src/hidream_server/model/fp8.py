@@ -26,7 +26,8 @@ M = TypeVar("M", bound=nn.Module)
 def quantise(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return values in fp8 and, of each row, what they have to be multiplied by: [..., 1] fp32."""
     scale = values.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / _LARGEST
-    return (values.float() / scale).clamp(-_LARGEST, _LARGEST).to(_FP8), scale
+    # In fp32, of which there is one copy only.
+    return (values / scale).clamp_(-_LARGEST, _LARGEST).to(_FP8), scale
 
 
 def multiply(values: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class Fp8Experts(nn.Module):
 
     def __init__(self, experts: RoutedExperts) -> None:
         super().__init__()
-        self._first, self._width = experts.first, experts.w2.shape[1]
+        self._first = experts.first
         for name in ("w13", "w2"):
             weight, scale = quantise(getattr(experts, name).detach())
             self.register_buffer(name, weight)
@@ -101,7 +102,7 @@ class Fp8Experts(nn.Module):
 
     def _grouped_product(self, tokens: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
         """Multiply tokens with their experts' fp8 matrices, as `expert_product` says."""
-        scales = self.w13_scale if tokens.shape[-1] == self._width else self.w2_scale
+        scales = self.w13_scale if matrices.mT.shape == self.w13.shape else self.w2_scale
         rows, scale = quantise(tokens)
         return torch._scaled_grouped_mm(
             rows,
