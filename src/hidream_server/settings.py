@@ -329,6 +329,11 @@ class Settings(BaseModel):
     )
     prompt_cache_mb: int = _option(512, "device memory for cached prompt embeddings, in MiB", ge=0)
 
+    @property
+    def lossy(self) -> list[str]:
+        """The options that make tasks for Performance less exact, by name."""
+        return [name for name in ("fp8", "step_cache") if getattr(self, name)]
+
 
 @dataclass(frozen=True, slots=True)
 class Option:

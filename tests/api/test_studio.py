@@ -94,6 +94,13 @@ def test_the_limits_are_those_that_requests_are_held_to(client, services):
         assert client.post("/submit", json={"prompt": "a", "resolution": resolution}).is_success
 
 
+@pytest.mark.parametrize(
+    ("options", "lossy"), [({}, []), ({"fp8": True, "step_cache": 0.05}, ["fp8", "step_cache"])]
+)
+def test_it_is_said_what_makes_performance_less_exact(client_with, options, lossy):
+    assert client_with(**options).get("/limits").json()["lossy"] == lossy
+
+
 def test_the_defaults_are_those_that_requests_get(client):
     defaults = client.get("/limits").json()["defaults"]
     task_id = client.post("/submit", json={"prompt": "a"}).json()["task_id"]

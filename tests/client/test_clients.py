@@ -132,8 +132,11 @@ def test_an_answer_that_says_json_and_is_none_is_an_error(ask, site: Site, body:
 
 
 def test_a_server_that_is_not_there_is_said_in_one_sentence(kind) -> None:
-    client = kind(f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(UnreachableError, match=r"^The server cannot be reached: .+\.$"):
+    address = f"http://127.0.0.1:{free_port()}"
+    client = kind(address)
+    with pytest.raises(
+        UnreachableError, match=rf"^The server cannot be reached at {address}/?: .+\.$"
+    ):
         client("health")
     client.close()
 

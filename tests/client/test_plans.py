@@ -53,7 +53,7 @@ def test_what_may_be_repeated_is_asked_again_when_the_server_says(subtests):
 
 
 def test_after_five_tries_it_is_an_error():
-    with pytest.raises(UnreachableError, match="cannot be reached: connection refused"):
+    with pytest.raises(UnreachableError, match="cannot be reached at connection refused"):
         carry_out(plans.health(), [NO_ANSWER] * 5)
     with pytest.raises(ServerError, match="The queue is full") as raised:
         carry_out(plans.health(), [BUSY] * 5)

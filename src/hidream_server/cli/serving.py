@@ -170,6 +170,8 @@ class Serving:
             f"on {devices.kind.name} device {','.join(str(n) for n in self.used)}"
             f" ({devices.reason}), layout {self.layout}, computing in {devices.kind.dtype}",
         ]
+        if lossy := self.settings.lossy:
+            lines.append(f"lossy for tasks with infer_type Performance: {' and '.join(lossy)}")
         if kept := self._kept():
             lines.append(f"pictures are kept {' and '.join(kept)}")
         if self.nodes.several:

@@ -107,7 +107,7 @@ class Client(_Base):
         try:
             return _answer(self._http.request(**_request(step)))
         except httpx2.TransportError as error:
-            return Answer(0, error=_why(error))
+            return Answer(0, error=_why(self._http.base_url, error))
 
 
 class AsyncClient(_Base):
@@ -167,7 +167,7 @@ class AsyncClient(_Base):
         try:
             return _answer(await self._http.request(**_request(step)))
         except httpx2.TransportError as error:
-            return Answer(0, error=_why(error))
+            return Answer(0, error=_why(self._http.base_url, error))
 
 
 def _next(series: Series, answer: Answer | None) -> Call | Pause | Item | None:
@@ -197,8 +197,8 @@ def _answer(response: httpx2.Response) -> Answer:
     return Answer(response.status_code, data, float(wait) if wait.isdecimal() else None)
 
 
-def _why(error: httpx2.TransportError) -> str:
-    return str(error) or type(error).__name__
+def _why(server: httpx2.URL, error: httpx2.TransportError) -> str:
+    return f"{server}: {error or type(error).__name__}"
 
 
 def _opened(files: list[bytes]) -> Image.Image:

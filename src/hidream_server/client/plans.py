@@ -90,7 +90,7 @@ def ask(call: Call) -> Plan[Any]:
 
 def _error(answer: Answer) -> ServerError | UnreachableError:
     if answer.status == 0:
-        return UnreachableError(f"The server cannot be reached: {answer.error}.")
+        return UnreachableError(f"The server cannot be reached at {answer.error}.")
     said = answer.data.get("error") if isinstance(answer.data, dict) else None
     if not isinstance(said, dict) or "code" not in said:
         return ServerError(answer.status, "unknown", f"The server answered {answer.status}.")
