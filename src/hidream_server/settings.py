@@ -301,8 +301,8 @@ class Settings(BaseModel):
     fp8: bool = _option(
         False,
         "lossy: tasks with infer_type Performance multiply in fp8, on copies of the network's"
-        " weights half the size, which are held beside them; not on NPUs, nor on GPUs below compute"
-        " capability 9.0",
+        " weights half the size, which are held beside them; not on NPUs, and only on GPUs of"
+        " compute capability 9.0, like H100 and H200",
     )
     max_previews: int = _option(3, "most previews of each image of a task", ge=0)
     max_crashes: int = _option(3, "worker group crashes after which a task is failed", ge=1)

@@ -99,7 +99,7 @@ class TaskParams:
     num_previews: int = 0
 
     @property
-    def may_lose(self) -> bool:
+    def may_be_lossy(self) -> bool:
         """The picture may be another than the exact one, for the sake of speed."""
         return self.infer_type is InferType.PERFORMANCE
 

@@ -266,3 +266,20 @@ def test_fp8_is_refused_where_it_cannot_be_had(monkeypatch, tmp_path):
     with pytest.raises(Fp8Error, match="not possible here: it is not written for NPUs"):
         decide(Settings(**DEMO, device_type="cpu", fp8=True))
     assert decide(Settings(**DEMO, device_type="cpu")).layout == Layout()
+
+
+def test_a_layout_with_no_room_for_fp8_does_without(caplog):
+    serving = decide(Settings(**DEMO, device_type="cpu", fp8=True))
+    [exact], [lossy] = (
+        plan_memory(serving.model, Layout(), replace(serving.room, fp8=fp8))
+        for fp8 in (False, True)
+    )
+    between = (exact.total + lossy.total) / 2 / 0.92
+    tight = replace(serving, room=replace(serving.room, device_bytes=int(between)))
+    for here, expected in ((serving, True), (tight, False)):
+        assert here.fits(Layout())
+        assert here.load_command(Layout(), None).fp8 is expected
+    with caplog.at_level(logging.INFO, "hidream_server"):
+        serving.announce()
+    assert "lossy for tasks with infer_type Performance: fp8" in caplog.messages
+    assert ".fp8." in serving.profile_name

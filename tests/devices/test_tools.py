@@ -101,7 +101,8 @@ def test_a_tool_that_hangs_is_not_waited_for(monkeypatch):
 @pytest.mark.parametrize(
     ("said", "found"),
     [
-        ("9.0\n10.3\n", None),
+        ("9.0\n9.0\n", None),
+        ("9.0\n12.0\n", "cuda 2 has compute capability 12.0, and it takes 9.0"),
         ("9.0\n8.9\n", "cuda 2 has compute capability 8.9, and it takes 9.0"),
         ("[N/A]\n", None),
         (None, None),

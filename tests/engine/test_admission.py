@@ -87,7 +87,7 @@ def test_a_place_that_became_free_is_a_reason_to_ask_at_once(tmp_path: Path) -> 
     [third] = submit(stage.tasks, [params()])
 
     async def drop() -> None:
-        stage.running.drop(first.id)
+        stage.running.cancelled(first.id)
 
     asyncio.run(drop())
     assert second in stage.running

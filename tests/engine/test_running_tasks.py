@@ -13,7 +13,7 @@ import uvloop
 
 from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
-from hidream_server.engine.recording import TaskEvent
+from hidream_server.engine.recorder import TaskEvent
 from hidream_server.engine.running_tasks import RunningTasks
 from hidream_server.errors import ResultsUnavailableError, StoreUnavailableError
 from hidream_server.ipc.messages import (
@@ -204,7 +204,7 @@ def test_a_lease_that_was_lost_is_dropped_once(stage):
     [again] = queue.claim("another group", 1)
     uvloop.run(running.beat())
     assert len(running) == 0
-    assert sorted(running.take_dropped()) == sorted([(first.id, 1), (second.id, 1)])
+    assert sorted(running.take_withdrawn()) == sorted([(first.id, 1), (second.id, 1)])
     clock.now += LEASE_S / 2
     uvloop.run(running.beat())
     assert queue.get(again.id).attempt == 2
@@ -280,14 +280,14 @@ def test_a_task_that_is_cancelled_waits_for_its_store_no_longer(stage, away, sle
     async def wait(seconds: float) -> None:
         pauses.append(seconds)
         queue.cancel(task.id)
-        running.drop(task.id)
+        running.cancelled(task.id)
         away.away = None
 
     sleep.does = wait
     uvloop.run(recorded(running, image_of(task), end_of(task)))
     assert len(pauses) == 1
     assert away.names() == []
-    assert running.take_dropped() == [(task.id, 1)]
+    assert running.take_withdrawn() == [(task.id, 1)]
 
 
 def test_a_failed_task_does_not_wait_for_a_picture_of_its_own(stage, away, sleep):
@@ -393,7 +393,7 @@ def test_a_checkpoint_that_is_being_written_when_its_task_ends_does_not_stay(sta
         await running.record(Checkpoint(task_id=task.id, attempt=1, data=b"late"))
         await asyncio.to_thread(slow.began.wait, 30)
         queue.cancel(task.id)
-        running.drop(task.id)
+        running.cancelled(task.id)
         slow.may_go_on.set()
         await running.settle()
 

@@ -724,7 +724,7 @@ def test_what_has_ended_has_no_checkpoint(play: Callable[..., Stage]) -> None:
         await stage.until(stage.submit(), TaskState.COMPLETED)
         for attempt in (1, 2):
             stage.results.checkpoints.put(checkpoint_key(STRANGER, attempt), b"x")
-        stage.supervisor._running.drop(STRANGER)
+        stage.supervisor._running.cancelled(STRANGER)
         while stage.results.checkpoints.names():
             await asyncio.sleep(0.005)
 

@@ -1,4 +1,4 @@
-"""Products in fp8 against the same rounding by hand; and what a twin leaves alone."""
+"""Products in fp8 against the same rounding by hand; and what is left alone."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hidream_server.demo import DEMO_MODEL_PATH
 from hidream_server.devices.cpu import CPU
-from hidream_server.model.fp8 import Fp8Experts, Fp8Linear, fp8_twin, quantise
+from hidream_server.model.fp8 import Fp8Experts, Fp8Linear, in_fp8, quantise
 from hidream_server.model.mixture import MIXTURES
 from hidream_server.model.moe import RoutedExperts
 from hidream_server.parallel.place import alone
@@ -101,12 +101,12 @@ def transformer() -> HiDreamImageTransformer2DModel:
     return transformer.to_empty(device="cpu")
 
 
-def test_a_twin_has_its_own_products_and_all_else_in_common(transformer) -> None:
+def test_it_has_its_own_products_and_all_else_in_common(transformer) -> None:
     before = dict(transformer.named_modules())
-    twin = fp8_twin(transformer)
+    lossy = in_fp8(transformer)
     assert dict(transformer.named_modules()) == before
-    parameters, copies = dict(transformer.named_parameters()), dict(twin.named_buffers())
-    shared = dict(twin.named_parameters())
+    parameters, copies = dict(transformer.named_parameters()), dict(lossy.named_buffers())
+    shared = dict(lossy.named_parameters())
     assert all(shared[name] is parameters[name] for name in shared)
     for name in parameters.keys() - shared.keys():
         assert copies[name].dtype == torch.float8_e4m3fn

@@ -2,8 +2,8 @@
 
 Arguments: a folder, and layouts; under each layout as many ranks as it has paint every task, and
 leave there their latents, the pictures, and how many bytes of weights they hold. After a name that
-ends with + blocks are compiled, and what is traced is run as it is; after one that ends with ~ they
-multiply in fp8, and no step is reused. Both paint some of the tasks.
+ends with ~ blocks multiply in fp8, and no step is reused; after one that ends with + they are
+compiled, and what is traced is run as it is. Both paint some of the tasks.
 """
 
 import json
@@ -27,10 +27,11 @@ from tests.parallel.tasks import SOME, TASKS, TOLERANCE
 
 def paint(place: Place, how: str, folder: Path) -> None:
     description, device = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH), open_device(CPU, 0)
-    fp8 = how == "~"
+    fp8 = "~" in how
     lossy = {"step_cache": 0.0 if fp8 else TOLERANCE, "fp8": fp8}
     runner = assemble(description, place, device, CPU.mixture, 2**20, **lossy)
-    if how == "+":
+    if "+" in how:
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         runner._network.compile_blocks("eager")
     folder.mkdir(exist_ok=True)
     for name in SOME.get(how, TASKS):

@@ -14,4 +14,4 @@ TASKS = {
     ),
 }
 #: What is painted with compiled blocks, and in fp8.
-SOME = {"+": ("padded",), "~": ("reusing",)}
+SOME = {"+": ("padded",), "~": ("reusing",), "~+": ("reusing",)}

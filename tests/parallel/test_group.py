@@ -11,7 +11,8 @@ import pytest
 
 from hidream_server.demo import DEMO_EXTRA_MODEL_PATH, DEMO_MODEL_PATH
 from hidream_server.layouts.layout import Layout
-from hidream_server.layouts.sharding import PRODUCTS, rank_parameters
+from hidream_server.layouts.memory import FP8_WEIGHTS
+from hidream_server.layouts.sharding import rank_parameters
 from hidream_server.model_directory.reading import describe
 from hidream_server.model_directory.transformer_weights import expected_weights
 from hidream_server.task import InferType
@@ -21,7 +22,7 @@ from tests.support import psnr
 
 ROOT = Path(__file__).parent.parent.parent
 #: What is said between ranks cuts blocks into pieces.
-COMPILED = ["tp2+", "sp2+"]
+COMPILED = ["tp2+", "tp2~+"]
 FP8 = ["tp1~", "tp2~", "tp4-ep2~", "sp2~"]
 LAYOUTS = ["tp2", "tp4", "tp4-ep2", "cfg2", "sp2", "sp4", "cfg2-sp2", "cfg2-tp2", "ep2"]
 
@@ -64,12 +65,13 @@ def test_a_group_paints_what_one_rank_paints(layout, expected, painted) -> None:
 @pytest.mark.parametrize("layout", COMPILED)
 def test_a_group_whose_blocks_are_compiled_paints_the_same(layout, painted) -> None:
     plain = painted / layout.removesuffix("+")
+    some = SOME[layout.removeprefix("tp2")]
     compiled = {path.name: np.load(path) for path in (painted / layout).glob("*.npy")}
     # A picture, and the latents of two ranks.
-    assert len(compiled) == 3 * len(SOME["+"])
+    assert len(compiled) == 3 * len(some)
     assert all(np.array_equal(found, np.load(plain / name)) for name, found in compiled.items())
     graphs = int((painted / layout / "graphs-0").read_text())
-    assert graphs > len(SOME["+"])
+    assert graphs > len(some)
 
 
 @pytest.mark.parametrize("layout", FP8)
@@ -88,7 +90,7 @@ def test_a_group_paints_in_fp8_about_as_well_as_one_rank(layout, painted) -> Non
 @pytest.mark.parametrize("layout", FP8)
 def test_a_rank_holds_what_was_planned_for_fp8(layout, painted) -> None:
     weights = expected_weights(describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH).transformer).items()
-    products = [weight for weight in weights if PRODUCTS.search(weight[0])]
+    products = [weight for weight in weights if FP8_WEIGHTS.search(weight[0])]
     plan = Layout.parse(layout.rstrip("~"))
     for rank in range(plan.ranks):
         held = json.loads((painted / layout / f"bytes-{rank}.json").read_text())

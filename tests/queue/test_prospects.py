@@ -90,4 +90,8 @@ def test_fp8_is_quicker_as_it_was_measured_and_only_where_it_is_used(tmp_path: P
             outlook.stepped(task, 1, rows=2, seconds=0.5)
         assert outlook.alone_s(exact) == before
         assert outlook.alone_s(lossy) == pytest.approx(part * before)
+        # A server without groups hears of it from those of others.
+        other = new_outlook()
+        other.believe(*outlook.known(), outlook.fp8_ratio)
+        assert other.alone_s(lossy) == pytest.approx(part * before)
     database.dispose()

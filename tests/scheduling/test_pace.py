@@ -43,3 +43,9 @@ def test_of_fp8_is_known_what_part_of_an_exact_forward_it_takes_whatever_its_sha
         pace.measured(64, 1, 0.8, fp8=True)
     assert pace.step_s(64, 2, fp8=True) == pytest.approx(1.6, rel=0.01)
     assert pace.known == {64: {1: 1.0, 2: 2.0}}
+
+
+def test_over_a_guess_nothing_is_learnt_of_fp8():
+    pace = Pace()
+    pace.measured(64, 1, 100.0, fp8=True)
+    assert pace.fp8_ratio is None

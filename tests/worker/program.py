@@ -29,7 +29,7 @@ from tests.support import tokens
 class FormulaImage(SimpleNamespace):
     """An image that is its number of steps."""
 
-    fp8 = False
+    fp8, fp8_steps = False, 0
 
     @property
     def finished(self) -> bool:
@@ -127,7 +127,7 @@ class FormulaRunner:
         return np.full((2, 2, 3), run.seed, dtype=np.uint8)
 
     def about(
-        self, params: TaskParams, image_index: int, reused_steps: int | None
+        self, params: TaskParams, image_index: int, reused_steps: int | None, fp8_steps: int
     ) -> dict[str, str]:
         if params.prompt == "no file":
             raise ValueError("a picture without a story")

@@ -255,29 +255,39 @@ def test_a_picture_says_how_many_steps_were_reused_where_any_could_be() -> None:
 
 
 @pytest.fixture(scope="module")
-def eight_bits() -> ModelRunner:
+def with_fp8() -> ModelRunner:
     description, device = describe(DEMO_MODEL_PATH, DEMO_EXTRA_MODEL_PATH), open_device(CPU, 0)
     return assemble(description, alone(), device, CPU.mixture, prompt_cache_bytes=0, fp8=True)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 5.0])
 def test_in_fp8_a_picture_for_performance_is_near_and_others_are_exact(
-    eight_bits: ModelRunner, guidance: float
+    with_fp8: ModelRunner, guidance: float
 ) -> None:
     exact = params(num_inference_steps=6, guidance_scale=guidance)
     lossy = replace(exact, infer_type=InferType.PERFORMANCE)
     expected = reference_picture(stock(DEMO_MODEL_PATH), exact)
     for task in (lossy, exact):
-        [run] = eight_bits.begin(task)
+        [run] = with_fp8.begin(task)
         while not run.finished:
-            eight_bits.step([run])
-        picture = eight_bits.decode(run)
+            with_fp8.step([run])
+        picture = with_fp8.decode(run)
+        assert run.fp8_steps == (0 if task is exact else 6)
         if task is exact:
             np.testing.assert_array_equal(picture, expected)
         else:
             assert 25 < psnr(picture, expected) < 60
-    assert eight_bits.about(lossy, 0)["precision"] == "fp8"
-    assert "precision" not in eight_bits.about(exact, 0)
+    assert with_fp8.about(lossy, 0, fp8_steps=1)["precision"] == "fp8"
+    assert "precision" not in with_fp8.about(exact, 0)
+
+
+def test_of_a_picture_begun_in_fp8_it_is_known_wherever_it_goes_on(with_fp8: ModelRunner) -> None:
+    lossy = params(num_inference_steps=3, infer_type=InferType.PERFORMANCE)
+    [begun], [exact] = with_fp8.begin(lossy), runner(DEMO_MODEL_PATH).begin(lossy)
+    with_fp8.step([begun])
+    runner(DEMO_MODEL_PATH).resume([exact], with_fp8.checkpoint([begun])())
+    runner(DEMO_MODEL_PATH).step([exact])
+    assert (exact.steps_done, exact.fp8_steps) == (2, 1)
 
 
 class Noted:
@@ -295,10 +305,10 @@ class Noted:
         return self._network(*rows, fp8=fp8)
 
 
-def test_the_warm_up_takes_both_ways(eight_bits: ModelRunner, monkeypatch) -> None:
-    noted = Noted(eight_bits._network)
-    monkeypatch.setattr(eight_bits, "_network", noted)
-    eight_bits.warm_up()
+def test_the_warm_up_takes_both_ways(with_fp8: ModelRunner, monkeypatch) -> None:
+    noted = Noted(with_fp8._network)
+    monkeypatch.setattr(with_fp8, "_network", noted)
+    with_fp8.warm_up()
     assert noted.calls == [False] * 3 + [True] * 3
 
 

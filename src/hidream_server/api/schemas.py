@@ -54,8 +54,8 @@ class GenerationRequest(BaseModel):
     infer_type: InferType = Field(
         InferType.ACCURACY,
         strict=False,
-        description="Profiling adds the seconds of each stage to the status. Performance may take"
-        " steps without computing them, which is lossy, where the server has a step cache.",
+        description="Profiling adds the seconds of each stage to the status. Performance may be"
+        " quicker and less exact, if the server has options for that: `lossy` in /limits.",
     )
     priority: Priority = Field(
         Priority.NORMAL,

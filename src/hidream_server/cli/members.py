@@ -26,6 +26,8 @@ class Pace(msgspec.Struct):
     step_s: dict[int, dict[int, float]]
     #: By image tokens.
     beside_s: dict[int, float]
+    #: Of a forward in fp8, over an exact one, where that is known.
+    fp8_ratio: float | None = None
 
 
 def new_membership(serving: Serving | None, stores: Stores, engine: Replicas) -> Membership:
@@ -65,7 +67,7 @@ def own_members(
 
 def _pace(stores: Stores) -> dict[str, Any]:
     step_s, beside_s = stores.outlook.known()
-    return {"step_s": step_s, "beside_s": beside_s}
+    return {"step_s": step_s, "beside_s": beside_s, "fp8_ratio": stores.outlook.fp8_ratio}
 
 
 def follow_pace(outlook: Outlook, members: Sequence[Member], has_own: bool) -> None:
@@ -73,7 +75,7 @@ def follow_pace(outlook: Outlook, members: Sequence[Member], has_own: bool) -> N
     outlook.spread_over(max(1, sum(member.health.ready for member in members)))
     if not has_own and members:
         said = msgspec.convert(members[0].pace, Pace, strict=False)
-        outlook.believe(said.step_s, said.beside_s)
+        outlook.believe(said.step_s, said.beside_s, said.fp8_ratio)
 
 
 def traits_of_workers(database: Database) -> ModelTraits:

@@ -71,7 +71,12 @@ class Serving:
 
     def memory(self, layout: Layout) -> list[RankMemory]:
         """Return what each rank of a resident group with this layout holds."""
-        return plan_memory(self.model, layout, self.room)
+        return plan_memory(self.model, layout, self._room(layout))
+
+    def _room(self, layout: Layout) -> Room:
+        """Do without fp8 where there is no memory for that: fewer devices must do, too."""
+        exact = replace(self.room, fp8=False)
+        return self.room if fits(plan_memory(self.model, layout, self.room), self.room) else exact
 
     def fits(self, layout: Layout) -> bool:
         """There is memory for a layout, and the machines can have it."""
@@ -100,8 +105,9 @@ class Serving:
         ranks = self.ranks_here(self.layout) * self.settings.replicas
         threads = kind.environment(self.used, ranks).get("OMP_NUM_THREADS", "")
         compiled = ".compiled" if self.settings.compile else ""
+        fp8 = ".fp8" if self.settings.fp8 else ""
         machines = f".{self.nodes.count}machines" if self.nodes.several else ""
-        how = f"{kind.name}{threads}{compiled}{machines}"
+        how = f"{kind.name}{threads}{compiled}{fp8}{machines}"
         # Two folders of one name may hold two models.
         folder = crc32(str(self.model.path.resolve()).encode())
         return f"{self.model.name}-{folder:08x}.{how}.{__version__}"
@@ -132,7 +138,7 @@ class Serving:
             checkpoint_s=self.settings.checkpoint_s,
             compile=self.settings.compile,
             step_cache=self.settings.step_cache,
-            fp8=self.settings.fp8,
+            fp8=self._room(layout).fp8,
             max_rows=self.settings.max_rows,
             max_row_tokens=self._full_size_rows(layout) * self.model.max_image_tokens,
             profile=profile,
@@ -142,7 +148,7 @@ class Serving:
         """Return how many rows of the largest picture there is memory for; a guided one fits."""
         held, rows = self._offloaded(layout), 2
         while rows < WIDEST:
-            plan = plan_memory(self.model, layout, replace(self.room, rows=2 * rows))
+            plan = plan_memory(self.model, layout, replace(self._room(layout), rows=2 * rows))
             # No encoder is to give way to a wider step.
             if _waiting(plan) != held or not fits(plan, self.room):
                 break

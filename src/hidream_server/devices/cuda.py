@@ -15,8 +15,8 @@ from hidream_server.devices.tools import ask
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 
 
-#: Compute capability from which on torch scales each row of products in fp8.
-_FP8_CAPABILITY = (9, 0)
+#: Major compute capability for which torch has grouped products of fp8 with a scale for each row.
+_FP8_CAPABILITY = 9
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -62,10 +62,9 @@ def _memory(devices: Sequence[int]) -> int | None:
 def _fp8_obstacle(devices: Sequence[int]) -> str | None:
     """Look for GPUs without products of fp8 that have a scale for each row."""
     for device, said in zip(devices, _query("compute_cap", devices), strict=False):
-        found = re.fullmatch(r"(\d+)\.(\d+)", said.strip())
-        if found and (int(found[1]), int(found[2])) < _FP8_CAPABILITY:
-            least = ".".join(map(str, _FP8_CAPABILITY))
-            return f"cuda {device} has compute capability {found[0]}, and it takes {least}"
+        found = re.fullmatch(r"(\d+)\.\d+", said.strip())
+        if found and int(found[1]) != _FP8_CAPABILITY:
+            return f"cuda {device} has compute capability {found[0]}, and it takes 9.0"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The attempts at tasks that a worker group has on hand, and what goes with one that leaves.
+"""The attempts at tasks that a worker group has on hand, and what is written of each in turn.
 
 Knows who is there and how far; what events mean, and how tasks end, is decided elsewhere.
 """
@@ -52,7 +52,10 @@ class Running:
 
 
 class Roster:
-    """The running attempts, by claim; writes of one end when it leaves."""
+    """The running attempts, by claim.
+
+    Of one that has left nothing more is written; files that nobody needs then are deleted.
+    """
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class Roster:
         self._observer = observer
         self._running: dict[Claim, Running] = {}
         #: Attempts that the ranks are to work on no more.
-        self._dropped: list[Claim] = []
+        self._withdrawn: list[Claim] = []
 
     def __len__(self) -> int:
         return len(self._running)
@@ -122,22 +125,21 @@ class Roster:
         """Return the seconds since an attempt came in that were not its steps'."""
         return self._clock() - running.since - running.stepped_s
 
-    def drop(self, task_id: str) -> None:
+    def cancelled(self, task_id: str) -> None:
         """Take note that a task was cancelled, whether it is running here or not."""
-        for claim in [claim for claim in self._running if claim[0] == task_id]:
-            self.take_away(claim)
+        for running in [one for one in self._running.values() if one.task.id == task_id]:
+            self.withdraw(running)
         self._drop_checkpoints(task_id)
 
-    def take_away(self, claim: Claim) -> None:
+    def withdraw(self, running: Running) -> None:
         """Leave an attempt that the ranks are to work on no more."""
-        if (running := self._running.get(claim)) is not None:
-            self._dropped.append(claim)
-            self.leave(running)
+        self._withdrawn.append(running.claim)
+        self.leave(running)
 
-    def take_dropped(self) -> list[Claim]:
-        """Return the attempts that the ranks are to leave, since the last time."""
-        dropped, self._dropped = self._dropped, []
-        return dropped
+    def take_withdrawn(self) -> list[Claim]:
+        """Return the attempts that were withdrawn since the last time."""
+        withdrawn, self._withdrawn = self._withdrawn, []
+        return withdrawn
 
     def end(self, running: Running) -> None:
         """Leave a task that has ended for good."""

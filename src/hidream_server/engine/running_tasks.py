@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hidream_server.engine.leavings import Leavings
 from hidream_server.engine.patient_queue import PatientQueue
-from hidream_server.engine.recording import Recorder, TaskEvent
+from hidream_server.engine.recorder import Recorder, TaskEvent
 from hidream_server.engine.roster import Roster, Running
 from hidream_server.logs import log_context
 from hidream_server.observer import UNOBSERVED, EndReason, Observer
@@ -58,21 +58,20 @@ class RunningTasks(Roster):
     async def beat(self) -> None:
         """Renew all leases and write down all progress, if it is time; leave what is lost."""
         self._writer.check()
-        now, recorder = self._clock(), self._recorder
+        now = self._clock()
         since = now - self._last_beat
-        if not self._running or since < (_PROGRESS_S if recorder.moved else _RENEWAL_S):
+        if not self._running or since < (_PROGRESS_S if self._recorder.has_news else _RENEWAL_S):
             return
-        self._last_beat, recorder.moved = now, False
-        previews, recorder.previews = recorder.previews, []
+        self._last_beat, previews = now, self._recorder.take_previews()
         steps = {claim: running.steps_done for claim, running in self._running.items()}
         lost = await self._queue.beat(steps, previews)
         if lost is None:
-            recorder.previews = previews + recorder.previews
+            self._recorder.untold(previews)
         for claim in lost or ():
-            if claim in self._running:
+            if (running := self.get(claim)) is not None:
                 with log_context(task=claim[0]):
                     logger.warning("Task was taken away")
-                self.take_away(claim)
+                self.withdraw(running)
 
     async def hand_back_untouched(self) -> None:
         """Queue the tasks again that no step was spent on; the ranks are to leave them.
@@ -83,7 +82,7 @@ class RunningTasks(Roster):
         untouched = [one for one in running if not one.under_way]
         for one in untouched if self.under_way else untouched[1:]:
             await self._hand_back(one, "The server is stopping.")
-            self._dropped.append(one.claim)
+            self.withdraw(one)
 
     async def hand_back_all(self) -> None:
         """Queue all tasks again; they are not at fault."""

@@ -172,7 +172,7 @@ class Supervisor:
         self._wake()
 
     def _drop(self, task_id: str) -> None:
-        self._running.drop(task_id)
+        self._running.cancelled(task_id)
         self._wake()
 
     def _wake(self) -> None:
@@ -205,7 +205,7 @@ class Supervisor:
             await self._running.beat()
             if self.stopping:
                 await self._running.hand_back_untouched()
-            for task_id, attempt in self._running.take_dropped():
+            for task_id, attempt in self._running.take_withdrawn():
                 await group.send(CancelTask(task_id=task_id, attempt=attempt))
             if not self.stopping:
                 await self._admit(group)

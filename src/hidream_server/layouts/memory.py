@@ -5,6 +5,7 @@ Text encoders for which there is no room wait in the host's memory and visit the
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
@@ -12,20 +13,25 @@ from itertools import chain, combinations
 from hidream_server.errors import LayoutUnavailableError
 from hidream_server.layouts.layout import Layout
 from hidream_server.layouts.placement import place_components
-from hidream_server.layouts.sharding import PRODUCTS, rank_parameters
+from hidream_server.layouts.sharding import rank_parameters
 from hidream_server.model_directory.components import TRANSFORMER, VAE
 from hidream_server.model_directory.configs import TransformerConfig
 from hidream_server.model_directory.description import TEXT_TOKENS, ModelDescription
 from hidream_server.model_directory.transformer_weights import expected_weights, feed_forward_width
 
+#: Weights that are held in fp8 as well, where that is asked for: those of the blocks' products.
+FP8_WEIGHTS = re.compile(
+    r"\.(attn1\.to_(q|k|v|out)(_t)?|ff_i\.(experts\.\d+|shared_experts)\.w[123]|ff_t\.w[123])"
+    r"\.weight$"
+)
 #: Of one rank: device libraries, communicators, fragmentation.
 OVERHEAD_BYTES = 2**30
 #: Decoding holds so many maps of the finest level at once, each of so many channels.
 _DECODER_MAPS, _DECODER_CHANNELS = 4, 128
 #: Tensors of the token width that live together inside a block.
 _TOKEN_TENSORS = 10
-#: And so many of the experts' inner width; in fp8 one of them is in 32 bit meanwhile, too.
-_INSIDE_TENSORS, _IN_32_BIT = 3, 2
+#: And so many of the experts' inner width; with fp8 one is rounded by way of 32 bit, as two are.
+_INSIDE_TENSORS, _ROUNDING_TENSORS = 3, 2
 #: Of a device's memory; the rest is lost to the driver and to fragmentation.
 _USABLE = 0.92
 _GB = 1e9
@@ -95,7 +101,7 @@ def plan_memory(model: ModelDescription, layout: Layout, room: Room) -> list[Ran
         mine = {name: sizes[name] for name, owner in owners.items() if owner == rank}
         transformer = rank_parameters(weights.items(), experts, layout, rank) * room.dtype_bytes
         if room.fp8:
-            products = [weight for weight in weights.items() if PRODUCTS.search(weight[0])]
+            products = (weight for weight in weights.items() if FP8_WEIGHTS.search(weight[0]))
             transformer += rank_parameters(products, experts, layout, rank)
         working = _working(model, layout, room, decodes=VAE.name in mine)
         leaner = (
@@ -159,7 +165,7 @@ def check_memory(plan: Sequence[RankMemory], room: Room, layout: Layout) -> None
 def _working(model: ModelDescription, layout: Layout, room: Room, decodes: bool) -> int:
     """Return the bytes of a step and of a decoding, which may go on at the same time."""
     rows = room.rows // layout.cfg
-    inside = _INSIDE_TENSORS + _IN_32_BIT * room.fp8
+    inside = _INSIDE_TENSORS + (_ROUNDING_TENSORS if room.fp8 else 0)
     step = _step_values(model.transformer, layout, model.max_image_tokens, rows, inside)
     pixels = model.max_image_tokens * model.size_multiple**2
     decode = pixels * _DECODER_MAPS * _DECODER_CHANNELS if decodes else 0

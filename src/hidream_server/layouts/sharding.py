@@ -41,12 +41,6 @@ PLAN: tuple[Shard, ...] = (
     Shard(r"\.(ff_i\.shared_experts|ff_t)\.w2\.weight$", 1, True, GRANULE),
 )
 
-#: The products of blocks, whose weights a rank may hold in fp8 as well.
-PRODUCTS = re.compile(
-    r"\.(attn1\.to_(q|k|v|out)(_t)?|ff_i\.(experts\.\d+|shared_experts)\.w[123]|ff_t\.w[123])"
-    r"\.weight$"
-)
-
 _EXPERT = re.compile(r"\.ff_i\.experts\.(\d+)\.")
 
 

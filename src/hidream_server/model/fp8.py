@@ -1,7 +1,7 @@
-"""A twin of the transformer whose blocks multiply in fp8 (e4m3): lossy.
+"""The transformer once more, with blocks that multiply in fp8 (e4m3): lossy.
 
 Each row of what is multiplied, and each column, has a scale of its own. Gates, modulations,
-embeddings, norms and attention scores are the transformer's own, and stay as they are.
+embeddings, norms and attention scores are shared with the exact one.
 """
 
 import copy
@@ -115,44 +115,44 @@ class Fp8Experts(nn.Module):
         )
 
 
-def fp8_twin(transformer: HiDreamImageTransformer2DModel) -> HiDreamImageTransformer2DModel:
-    """Return a transformer that multiplies in fp8, and has all else in common with this one.
+def in_fp8(transformer: HiDreamImageTransformer2DModel) -> HiDreamImageTransformer2DModel:
+    """Return one that multiplies in fp8, and has all else in common with this one.
 
     This one must have the engine's sparse feed-forward, and its weights.
     """
-    twin = _twin(transformer)
+    copied = _with_own_children(transformer)
     for name in ("double_stream_blocks", "single_stream_blocks"):
-        setattr(twin, name, nn.ModuleList(map(_block_twin, getattr(transformer, name))))
-    return twin
+        setattr(copied, name, nn.ModuleList(map(_block_in_fp8, getattr(transformer, name))))
+    return copied
 
 
-def _twin(module: M) -> M:
-    """Return a module whose children can be replaced without the original's being so."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
+def _with_own_children(module: M) -> M:
+    """Return a shallow copy whose children can be replaced without the original's being so."""
+    copied = copy.copy(module)
+    copied._modules = dict(module._modules)
+    return copied
 
 
-def _block_twin(wrapper: nn.Module) -> nn.Module:
-    twin, inner = _twin(wrapper), _twin(wrapper.block)
-    twin.block = inner
-    inner.attn1 = _linears_twin(inner.attn1)
+def _block_in_fp8(wrapper: nn.Module) -> nn.Module:
+    copied, inner = _with_own_children(wrapper), _with_own_children(wrapper.block)
+    copied.block = inner
+    inner.attn1 = _linears_in_fp8(inner.attn1)
     if not inner.attn1.single:
-        inner.ff_t = _linears_twin(inner.ff_t)
-    inner.ff_i = _feed_forward_twin(inner.ff_i)
-    return twin
+        inner.ff_t = _linears_in_fp8(inner.ff_t)
+    inner.ff_i = _feed_forward_in_fp8(inner.ff_i)
+    return copied
 
 
-def _feed_forward_twin(sparse: SparseFeedForward) -> SparseFeedForward:
-    twin = _twin(sparse)
-    twin.experts = Fp8Experts(sparse.experts)
-    twin.shared_experts = _linears_twin(sparse.shared_experts)
-    return twin
+def _feed_forward_in_fp8(sparse: SparseFeedForward) -> SparseFeedForward:
+    copied = _with_own_children(sparse)
+    copied.experts = Fp8Experts(sparse.experts)
+    copied.shared_experts = _linears_in_fp8(sparse.shared_experts)
+    return copied
 
 
-def _linears_twin(module: M) -> M:
-    twin = _twin(module)
+def _linears_in_fp8(module: M) -> M:
+    copied = _with_own_children(module)
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(twin, name, Fp8Linear(child))
-    return twin
+            setattr(copied, name, Fp8Linear(child))
+    return copied

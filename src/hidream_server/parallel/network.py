@@ -15,7 +15,7 @@ from torch import Tensor
 from hidream_server.layouts.sharding import span
 from hidream_server.model.captions import CaptionProjections
 from hidream_server.model.compilation import compile_blocks
-from hidream_server.model.fp8 import fp8_twin
+from hidream_server.model.fp8 import in_fp8
 from hidream_server.model.patches import Patches
 from hidream_server.model.positions import RememberedPositions
 from hidream_server.parallel.place import Place
@@ -39,7 +39,7 @@ class Network:
         attention: SequenceParallelAttention | None,
     ) -> None:
         self._transformer = transformer
-        #: Computes the same in fp8, once that is asked for.
+        #: Multiplies in fp8; made when that is asked for.
         self._fp8: HiDreamImageTransformer2DModel | None = None
         self._captions = captions
         self._positions = positions
@@ -64,7 +64,7 @@ class Network:
 
     def add_fp8(self) -> None:
         """Round the blocks' weights to fp8, in copies; to be done before blocks are compiled."""
-        self._fp8 = fp8_twin(self._transformer)
+        self._fp8 = in_fp8(self._transformer)
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Compile what takes a step's time; the first steps after it take minutes."""

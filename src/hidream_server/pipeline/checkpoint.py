@@ -28,6 +28,7 @@ def snapshot(images: Sequence[ImageRun]) -> Snapshot:
             "latents": image.latents.clone(),
             "generator": image.generator.get_state(),
             "sampler": image.sampler.state(),
+            "fp8_steps": image.fp8_steps,
             "step_cache": image.step_cache and image.step_cache.state(),
         }
         for image in images
@@ -63,6 +64,7 @@ def restore(images: Sequence[ImageRun], states: Snapshot) -> None:
         image.generator.set_state(state["generator"])
         image.sampler.restore(state["sampler"])
         image.steps_done = state["steps_done"]
+        image.fp8_steps = state.get("fp8_steps", 0)
         _restore_step_cache(image, state.get("step_cache"))
 
 

@@ -34,6 +34,8 @@ class ImageRun:
     step_cache: StepCache | None = None
     #: Its forwards multiply in fp8, and are shared with none that do not.
     fp8: bool = False
+    #: So many did.
+    fp8_steps: int = 0
     steps_done: int = 0
     #: The picture as the last step foresaw it, in latents.
     foreseen: Tensor | None = None
@@ -79,6 +81,7 @@ def denoise_step(runs: Sequence[ImageRun], network: Network) -> None:
             velocities = -torch.cat([next(outputs) for _ in range(run.rows)])
             if run.step_cache is not None:
                 run.step_cache.computed(run.latents, velocities)
+            run.fp8_steps += run.fp8
             _advance(run, velocities)
     except Exception as error:
         raise SamplingError(f"A sampler failed in the middle of a step: {error}") from error

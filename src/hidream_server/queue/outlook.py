@@ -59,11 +59,14 @@ class Outlook:
             self._widths = Widths(step_s, most=self._max_rows)
 
     def believe(
-        self, step_s: Mapping[int, Mapping[int, float]], beside_s: Mapping[int, float]
+        self,
+        step_s: Mapping[int, Mapping[int, float]],
+        beside_s: Mapping[int, float],
+        fp8_ratio: float | None = None,
     ) -> None:
         """Take what a group of another process says for all that is known."""
         with self._lock:
-            self._pace = Pace(step_s)
+            self._pace = Pace(step_s, fp8_ratio)
             self._beside_s = dict(beside_s)
             self._widths = Widths(step_s, most=self._max_rows)
 
@@ -71,6 +74,12 @@ class Outlook:
         """Return the seconds of steps by image tokens and rows, and beside them by tokens."""
         with self._lock:
             return self._pace.known, dict(self._beside_s)
+
+    @property
+    def fp8_ratio(self) -> float | None:
+        """What forwards in fp8 take, over exact ones; None where nobody knows."""
+        with self._lock:
+            return self._pace.fp8_ratio
 
     def count_groups(self) -> int:
         """Return how many groups there are."""
@@ -162,7 +171,8 @@ class Outlook:
         return self._pace.step_s(tokens, params.image_rows, fp8)
 
     def _in_fp8(self, params: TaskParams) -> bool:
-        return self._fp8 and params.may_lose
+        # Groups of other processes have options of their own.
+        return params.may_be_lossy and (self._fp8 or self._pace.fp8_ratio is not None)
 
 
 def _image_steps(params: TaskParams, done: int) -> tuple[int, ...]:

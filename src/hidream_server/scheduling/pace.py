@@ -13,11 +13,11 @@ _NEWEST = 0.05
 class Pace:
     """Averages of step times."""
 
-    def __init__(self, profile: Profile | None = None) -> None:
+    def __init__(self, profile: Profile | None = None, fp8_ratio: float | None = None) -> None:
         known = (profile or {}).items()
         self._step_s = {shape: dict(by_rows) for shape, by_rows in known if by_rows}
-        #: Of a forward in fp8, over an exact one.
-        self._fp8_part: float | None = None
+        #: The seconds of a forward in fp8 over those of an exact one; None where nobody knows.
+        self.fp8_ratio = fp8_ratio
 
     @property
     def known(self) -> dict[int, dict[int, float]]:
@@ -31,22 +31,28 @@ class Pace:
 
     def measured(self, shape: int, rows: int, seconds: float, fp8: bool = False) -> None:
         if fp8:
-            part = seconds / self.step_s(shape, rows)
-            before = part if self._fp8_part is None else self._fp8_part
-            self._fp8_part = before + _NEWEST * (part - before)
+            self._measured_fp8(seconds, self.step_s(shape, rows))
             return
         by_rows = self._step_s.setdefault(shape, {})
         before = by_rows.get(rows, seconds)
         by_rows[rows] = before + _NEWEST * (seconds - before)
 
+    def _measured_fp8(self, seconds: float, exact_s: float) -> None:
+        if not self._step_s:
+            # Over a guess it would be no ratio.
+            return
+        ratio = seconds / exact_s
+        before = ratio if self.fp8_ratio is None else self.fp8_ratio
+        self.fp8_ratio = before + _NEWEST * (ratio - before)
+
     def step_s(self, shape: int, rows: int, fp8: bool = False) -> float:
         """Return the seconds of a forward; what was never measured is scaled from what is nearest.
 
-        Other rows of the same token count tell more than another token count does. Of forwards in
-        fp8 is known what part of an exact one's seconds they take.
+        Other rows of the same token count tell more than another token count does. Those in fp8
+        take as much of an exact one's seconds as others of theirs did.
         """
         if fp8:
-            return self.step_s(shape, rows) * (1.0 if self._fp8_part is None else self._fp8_part)
+            return self.step_s(shape, rows) * (1.0 if self.fp8_ratio is None else self.fp8_ratio)
         if shape in self._step_s:
             return _at_rows(self._step_s[shape], rows)
         if not self._step_s:

@@ -79,12 +79,13 @@ class ModelRunner:
     def warm_up(self) -> float:
         """Take a step of the smallest documented picture in one, two and four rows, and decode it.
 
-        Whatever is compiled, or chosen, by the number of rows is so before the first task. Returns
-        the seconds it took.
+        Then so in fp8, if there is that. Whatever is compiled, or chosen, by the number of rows is
+        so before the first task. Returns the seconds it took.
         """
         start = time.perf_counter()
-        for infer_type in (InferType.ACCURACY, InferType.PERFORMANCE)[: 1 + self._fp8]:
-            image = self._warm_up(replace(_WARM_UP, infer_type=infer_type))
+        image = self._warm_up(_WARM_UP)
+        if self._fp8:
+            self._warm_up(replace(_WARM_UP, infer_type=InferType.PERFORMANCE))
         if self.decodes:
             self.decode(image)
         return time.perf_counter() - start
@@ -218,7 +219,11 @@ class ModelRunner:
         self._device.check()
 
     def about(
-        self, params: TaskParams, image_index: int, reused_steps: int | None = None
+        self,
+        params: TaskParams,
+        image_index: int,
+        reused_steps: int | None = None,
+        fp8_steps: int = 0,
     ) -> dict[str, str]:
         """Return what a picture's file says of how it was made; of reused steps if any could be."""
         about = {
@@ -232,7 +237,7 @@ class ModelRunner:
             "guidance_scale": str(params.guidance_scale),
             "resolution": f"{params.width}x{params.height}",
         }
-        if self._in_fp8(params):
+        if fp8_steps:
             about["precision"] = "fp8"
         if reused_steps is not None:
             about["reused_steps"] = str(reused_steps)
@@ -258,14 +263,11 @@ class ModelRunner:
             conditioning=conditioning,
             guidance_scale=params.guidance_scale,
             step_cache=self._new_step_cache(params),
-            fp8=self._in_fp8(params),
+            fp8=self._fp8 and params.may_be_lossy,
         )
 
-    def _in_fp8(self, params: TaskParams) -> bool:
-        return self._fp8 and params.may_lose
-
     def _new_step_cache(self, params: TaskParams) -> StepCache | None:
-        if not self._step_cache or not params.may_lose:
+        if not self._step_cache or not params.may_be_lossy:
             return None
         return StepCache(self._step_cache, params.num_inference_steps)
 

@@ -61,8 +61,9 @@ class Reports:
                 self._check_device()
                 raise
         with run.stage("save_s"):
-            reused = run.images[index].reused_steps
-            return encode_png(pixels, self._runner.about(run.start.params, index, reused))
+            image = run.images[index]
+            lossy = (image.reused_steps, image.fp8_steps)
+            return encode_png(pixels, self._runner.about(run.start.params, index, *lossy))
 
     def _check_device(self) -> None:
         """End the rank, from whatever thread, if its device is broken for good."""

@@ -20,7 +20,8 @@ class Nodes:
     count: int
     #: This machine's number, from 0.
     rank: int
-    #: Where the first machine is for the others, and the port at which they meet.
+    #: Where the first machine is for the others, and the port at which they meet; of one machine
+    #: the loopback and none.
     host: str
     port: int
     devices: int
@@ -52,8 +53,9 @@ class Nodes:
 def read_nodes(settings: Settings, devices: int) -> Nodes:
     """Return the machines that the settings name, each with so many devices; raise NodesError."""
     check_nodes(settings)
-    if settings.rdzv_endpoint is None:
+    if settings.nnodes == 1:
         return Nodes(count=1, rank=0, host=LOCALHOST, port=0, devices=devices)
+    assert settings.rdzv_endpoint is not None
     host, _, port = settings.rdzv_endpoint.rpartition(":")
     return Nodes(
         count=settings.nnodes,

@@ -46,10 +46,19 @@ class Recorder:
         self._leavings = leavings
         self._outlook = outlook
         self._observer = observer
-        #: Something is to be told: a step was finished since it was told last, or a preview came.
-        self.moved = False
-        #: Images of which there are previews that nobody has been told of.
-        self.previews: list[tuple[Claim, int]] = []
+        #: A step was finished, or a preview came, that nobody has been told of.
+        self.has_news = False
+        #: Images of which there are such previews.
+        self._previews: list[tuple[Claim, int]] = []
+
+    def take_previews(self) -> list[tuple[Claim, int]]:
+        """Return the images of which there are previews to be told of, and know of no news."""
+        previews, self._previews, self.has_news = self._previews, [], False
+        return previews
+
+    def untold(self, previews: list[tuple[Claim, int]]) -> None:
+        """Keep what was taken to be told, and could not be."""
+        self._previews = previews + self._previews
 
     async def record(self, event: TaskEvent) -> None:
         """Write down what an event says."""
@@ -86,7 +95,7 @@ class Recorder:
         self._outlook.stepped(running.task, event.steps_done, event.rows, event.step_s)
         logger.debug("Step %d of %d", event.steps_done, running.task.params.total_steps)
         running.steps_done = event.steps_done
-        self.moved = True
+        self.has_news = True
 
     async def _checkpoint(self, running: Running) -> None:
         data, running.checkpoint = running.checkpoint or b"", None
@@ -95,8 +104,8 @@ class Recorder:
     async def _preview(self, running: Running, event: Preview) -> None:
         index = event.image_index
         if await self._leavings.keep_preview(running.claim, index, event.data):
-            self.previews.append((running.claim, index))
-            self.moved = True
+            self._previews.append((running.claim, index))
+            self.has_news = True
 
     async def _image_done(self, running: Running, event: ImageDone) -> None:
         name = picture_name(event.task_id, event.attempt, event.image_index)
