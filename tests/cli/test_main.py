@@ -1,5 +1,6 @@
 """Exit codes, and one sentence on the error stream."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,14 @@ def no_exported_options(monkeypatch):
     for option in options():
         for name in option.env:
             monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Let through what a start holds back: processes that other tests start would inherit that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.fixture
