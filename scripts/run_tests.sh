@@ -13,6 +13,5 @@ export HF_HUB_OFFLINE=1
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
 "$PYTHON" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
-# A file is run in order, by one of three: many tests wait for processes, so that two cores have
-# time to spare.
-"$PYTHON" -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+# A file is run in order, by one of two; many tests wait for processes or keep one core busy.
+"$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
