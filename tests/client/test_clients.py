@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 import uvloop
 from starlette.applications import Starlette
@@ -148,3 +149,14 @@ def test_both_have_the_same_verbs_with_the_same_words() -> None:
             assert method.__doc__
             assert method.__doc__ == other.__doc__
             assert inspect.signature(method).parameters == inspect.signature(other).parameters
+
+
+def test_an_error_without_words_is_said_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(**_: object) -> None:
+        raise httpx2.ReadError("")
+
+    with Client("http://127.0.0.1:9") as client:
+        client._sleep = lambda _seconds: None
+        monkeypatch.setattr(client._http, "request", break_off)
+        with pytest.raises(UnreachableError, match=r"at http://127.0.0.1:9/?: ReadError\.$"):
+            client.health()

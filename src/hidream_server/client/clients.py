@@ -198,7 +198,7 @@ def _answer(response: httpx2.Response) -> Answer:
 
 
 def _why(server: httpx2.URL, error: httpx2.TransportError) -> str:
-    return f"{server}: {error or type(error).__name__}"
+    return f"{server}: {str(error) or type(error).__name__}"
 
 
 def _opened(files: list[bytes]) -> Image.Image:
